@@ -1,0 +1,113 @@
+"""What to do with a job's slot: the rules of identity, applied at enqueue (`carry`) and read back later (`recover`).
+
+W1  an empty slot gets a context.  W2  a valid one is kept.  W3  anything else is left, and treated as no slot.
+W4  nothing else is ever written.  X1  bare ids keep their trace id; their span id becomes the one that follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from proxy.context.derive import Deriver, Ids
+from proxy.context.slot import Edit, Slot, State
+from proxy.context.traceparent import RANDOM, SAMPLED, SpanContext
+from proxy.events import Carry
+
+
+class Named(msgspec.Struct, frozen=True):
+    """A job's identity, and whose it is."""
+
+    framework: str
+    submission: bytes
+    attempt: int = 0
+    hop: bytes = b""
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """The context that is stored with a job (or can be computed from it), and how it came there."""
+
+    how: Carry
+    context: SpanContext | None = None
+    edit: Edit | None = None
+    """What to write; None: nothing."""
+    previous: bytes = b""
+    """Span id that was replaced."""
+    verified: bool = True
+    """The parent named by ``context`` is a span that somebody exports, as far as can be known from the job alone."""
+
+
+NOTHING = Carried(Carry.NONE)
+
+Sampler = Callable[[bytes], bool]
+"""Whether a trace with this id, begun by redspan, is sampled."""
+
+
+class Carrier(msgspec.Struct, frozen=True):
+    """The rules, with what they need: a source of ids, and the hash that derives them."""
+
+    deriver: Deriver
+    ids: Ids
+
+    def carry(self, slot: Slot, named: Named | None, sampler: Sampler, *, inject: bool = True) -> Carried:
+        """At enqueue. ``inject=False``: observe without writing, as if there were no slot."""
+        state = slot.state
+        found = slot.context
+        if state is State.FOUND and found is not None:
+            if not slot.bare:
+                return Carried(Carry.FOUND, found)
+            return self._adopt(slot, found, named, sampler, inject=inject)
+        if state is State.EMPTY and inject:
+            context = self._begin(named, sampler, bare=slot.bare)
+            return Carried(Carry.WRITTEN, context, slot.write(context))
+        return self._derived(named, sampler)
+
+    def recover(self, slot: Slot, named: Named | None, sampler: Sampler, *, inject: bool = True) -> Carried:
+        """At dequeue and after. An empty slot gives a context without span id: the reader is the trace's root."""
+        found = slot.context
+        if slot.state is State.FOUND and found is not None:
+            if not slot.bare:
+                return Carried(Carry.FOUND, found)
+            own = found.span_id == self._adopted_span(found.trace_id, named)
+            return Carried(Carry.FOUND, self._flagged(found.trace_id, found.span_id, sampler), verified=own)
+        if slot.state is State.EMPTY and inject:
+            trace_id = self._trace_id(named)
+            return Carried(Carry.NONE, None if trace_id is None else self._flagged(trace_id, b"", sampler))
+        return self._derived(named, sampler)
+
+    def _adopt(self, slot: Slot, found: SpanContext, named: Named | None, sampler: Sampler, *, inject: bool) -> Carried:
+        own = self._adopted_span(found.trace_id, named)
+        if not inject or found.span_id == own:
+            context = self._flagged(found.trace_id, found.span_id, sampler)
+            return Carried(Carry.FOUND, context, verified=found.span_id == own)
+        context = self._flagged(found.trace_id, own, sampler)
+        previous = found.span_id if any(found.span_id) else b""
+        return Carried(Carry.ADOPTED, context, slot.write(context), previous, verified=False)
+
+    def _begin(self, named: Named | None, sampler: Sampler, *, bare: bool) -> SpanContext:
+        trace_id = self._trace_id(named)
+        if trace_id is None or named is None:
+            trace_id = self.ids.trace_id()
+            span_id = self._adopted_span(trace_id, named) if bare else self.ids.span_id()
+            return self._flagged(trace_id, span_id, sampler, flags=RANDOM)
+        if bare:
+            return self._flagged(trace_id, self._adopted_span(trace_id, named), sampler)
+        return self._flagged(trace_id, self.deriver.span_id(trace_id, named.hop, named.attempt), sampler)
+
+    def _derived(self, named: Named | None, sampler: Sampler) -> Carried:
+        trace_id = self._trace_id(named)
+        if trace_id is None or named is None:
+            return NOTHING
+        span_id = self.deriver.span_id(trace_id, named.hop, named.attempt)
+        return Carried(Carry.DERIVED, self._flagged(trace_id, span_id, sampler), verified=False)
+
+    def _trace_id(self, named: Named | None) -> bytes | None:
+        return None if named is None else self.deriver.trace_id(named.framework, named.submission)
+
+    def _adopted_span(self, trace_id: bytes, named: Named | None) -> bytes:
+        return self.deriver.adopted_span_id(trace_id, b"" if named is None else named.submission)
+
+    @staticmethod
+    def _flagged(trace_id: bytes, span_id: bytes, sampler: Sampler, flags: int = 0) -> SpanContext:
+        return SpanContext(trace_id, span_id, flags | SAMPLED if sampler(trace_id) else flags)

@@ -1,0 +1,128 @@
+"""A context as a top-level member of a JSON object, spliced in as bytes.
+
+The job's text is never re-serialised: numbers, key order and escapes stay as its producer wrote them, because a
+worker may acknowledge a job by its exact bytes.  The member that is added looks like its neighbours (separators are
+those of the first member), so that even a worker which dumps what it loaded arrives at the bytes Redis holds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+
+import msgspec
+
+from proxy.context.slot import ABSENT, NoSlot, Slot, State
+from proxy.context.traceparent import SpanContext, parse
+
+KEY: Final = b"traceparent"
+
+_BOM: Final = b"\xef\xbb\xbf"
+_SPACE: Final = b" \t\r\n"
+_FIRST_MEMBER: Final = re.compile(rb'\s*\{([ \t\r\n]*)"(?:[^"\\]|\\.)*"([ \t\r\n]*:[ \t\r\n]*)', re.DOTALL)
+_QUOTED: Final = re.compile(rb'"([^"\\]*)"')
+
+
+class _Anything(msgspec.Struct):
+    """Decoding into it checks the syntax of a whole object and builds nothing."""
+
+
+_check: Final = msgspec.json.Decoder(_Anything)
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+REFUSALS: Final = ("not_object", "not_json", "not_utf8", "bom", "similar_key")
+INVALID: Final = ("malformed", "not_a_string", "duplicate")
+
+
+class JsonSlot(msgspec.Struct, frozen=True):
+    """An object that has no member of our name yet."""
+
+    value: bytes
+    key: bytes = KEY
+
+    @property
+    def state(self) -> State:
+        return State.EMPTY
+
+    @property
+    def reason(self) -> str:
+        return ""
+
+    @property
+    def context(self) -> SpanContext | None:
+        return None
+
+    @property
+    def bare(self) -> bool:
+        return False
+
+    def write(self, context: SpanContext) -> bytes:
+        return splice(self.value, self.key, context.header())
+
+
+def splice(value: bytes, key: bytes, text: bytes) -> bytes:
+    """``value``, a JSON object, with a last member ``key: text``; both must need no escaping."""
+    brace = len(value.rstrip(_SPACE)) - 1
+    body = value[:brace].rstrip(_SPACE)
+    tail = value[len(body) :]
+    first = _FIRST_MEMBER.match(value)
+    if first is None:
+        return b'%s"%s":"%s"%s' % (body, key, text, tail)
+    indent, colon = first.groups()
+    separator = b"," + (indent or (b" " if colon.endswith(b" ") else b""))
+    return b'%s%s"%s"%s"%s"%s' % (body, separator, key, colon, text, tail)
+
+
+def json_slot(value: bytes, key: bytes = KEY) -> Slot:
+    """The slot ``key`` of a job; only a value that is one JSON object, whole and valid, has one that may be written."""
+    refusal = refused(value)
+    if refusal is not None:
+        return refusal
+    if b"\\u" not in value and key not in value.lower():
+        return JsonSlot(value, key)
+    name = key.decode()
+    alike = [member for member in _names(value) if member.lower() == name]
+    if not alike:
+        return JsonSlot(value, key)
+    if alike != [name]:
+        return NoSlot(State.INVALID, "duplicate") if name in alike else NoSlot(State.REFUSED, "similar_key")
+    return _read(_members.decode(value)[name])
+
+
+def refused(value: bytes) -> NoSlot | None:
+    """The slot of a value that is not one JSON object; None for one that is."""
+    if value[:1] != b"{" and value.lstrip(_SPACE)[:1] != b"{":
+        return NoSlot(State.REFUSED, "bom" if value.startswith(_BOM) else "not_object")
+    try:
+        _check.decode(value)
+        if not value.isascii():
+            value.decode()
+    except UnicodeDecodeError:
+        return NoSlot(State.REFUSED, "not_utf8")
+    except (msgspec.DecodeError, RecursionError):
+        return NoSlot(State.REFUSED, "not_json")
+    return None
+
+
+def _names(value: bytes) -> list[str]:
+    """Names of the top-level members, in order, as often as they occur."""
+    outermost: list[str] = []
+
+    def remember(pairs: list[tuple[str, object]]) -> None:
+        # Called for every object, for the outermost one last.
+        outermost[:] = [name for name, _ in pairs]
+
+    json.loads(value, object_pairs_hook=remember)
+    return outermost
+
+
+def _read(member: msgspec.Raw) -> NoSlot:
+    quoted = _QUOTED.fullmatch(bytes(member))
+    if quoted is None:
+        return NoSlot(State.INVALID, "not_a_string")
+    context = parse(quoted[1])
+    return NoSlot(State.INVALID, "malformed") if context is None else NoSlot(State.FOUND, context=context)
+
+
+__all__ = ["ABSENT", "INVALID", "KEY", "REFUSALS", "JsonSlot", "json_slot", "refused", "splice"]

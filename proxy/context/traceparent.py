@@ -1,0 +1,60 @@
+"""W3C Trace Context Level 2: the ``traceparent`` value, read strictly and written as version 00."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+SAMPLED: Final = 0x01
+RANDOM: Final = 0x02
+"""Level 2, section 3.2.2.5: the right-most 7 bytes of the trace id are uniformly random."""
+
+LENGTH: Final = 55
+
+_TRACEPARENT = re.compile(
+    rb"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
+)
+
+
+class SpanContext(msgspec.Struct, frozen=True):
+    """A trace id (16 bytes), a span id (8 bytes) and the flags that travel with them."""
+
+    trace_id: bytes
+    span_id: bytes
+    flags: int = 0
+
+    @property
+    def sampled(self) -> bool:
+        return bool(self.flags & SAMPLED)
+
+    def pack(self) -> bytes:
+        """The 25 bytes that an event carries."""
+        return self.trace_id + self.span_id + bytes((self.flags,))
+
+    def header(self) -> bytes:
+        """The 55 bytes of a version 00 ``traceparent``."""
+        return b"00-%s-%s-%02x" % (self.trace_id.hex().encode(), self.span_id.hex().encode(), self.flags)
+
+
+def unpack(packed: bytes) -> SpanContext:
+    """The reverse of `SpanContext.pack`."""
+    return SpanContext(packed[:16], packed[16:24], packed[24])
+
+
+def parse(header: bytes) -> SpanContext | None:
+    """Read a ``traceparent`` (section 3.2.2); None if any rule is broken.
+
+    Upper case hex, zero ids, version ``ff`` and anything after the flags of version 00 are invalid.  A higher version
+    is read as far as version 00 goes.  Flags other than sampled and random are dropped, as section 3.2.2.5 asks.
+    """
+    match = _TRACEPARENT.fullmatch(header)
+    if match is None:
+        return None
+    version, trace_id, span_id, flags, rest = match.groups()
+    if rest is not None and version == b"00":
+        return None
+    return SpanContext(
+        bytes.fromhex(trace_id.decode()), bytes.fromhex(span_id.decode()), int(flags, 16) & (SAMPLED | RANDOM)
+    )

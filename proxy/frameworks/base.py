@@ -1,0 +1,177 @@
+"""What a job framework is to redspan.
+
+A framework says, of one job library, what its commands mean.  It is pure: no I/O, no clock, no state between
+calls.  The relay asks `read` of a command whose key the framework claims, `slot` and `identity` of each job in an
+enqueue, and the `Intent`'s ``finish`` of the reply.  The tracer, in its own process, asks `fields` of the same value.
+
+A command can mean several things (acknowledge this job, fetch the next), and some are only known from the reply (a
+job id, a popped job): `Intent.finish` therefore answers any number of operations.
+
+How four different systems fit, checked before this was frozen:
+
+================== ============================= =========================== ==============================
+what               go-redis-work-queue           Celery                      RQ / BullMQ
+================== ============================= =========================== ==============================
+enqueue            LPUSH key value               LPUSH key value             HSET job + RPUSH id / EVALSHA
+`Job.index`        2…                            2…                          HSET: its fields / ARGV[3]
+`slot` writes      two ids in place              inside ``headers``          hash fields appended / msgpack
+id comes from      `fields` (value)              `fields` (value)            `Operation.ref` (key / reply)
+dequeue            BRPOPLPUSH reply              BRPOP reply                 BLMOVE id, then HGETALL
+                                                                             (DESCRIBE) / EVALSHA reply
+end                LPUSH completed (OUTCOME)     SETEX result (SETTLE),      HSET status (SETTLE) /
+                   then LREM (ACK)               HDEL unacked (ACK, ref=tag) EVALSHA (SETTLE and DEQUEUE)
+================== ============================= =========================== ==============================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from proxy.context.slot import Slot
+from proxy.events import Op, Verdict
+from proxy.resp.reply import Reply
+
+
+class Role(IntEnum):
+    """What a key is for. A key takes the first role that matches, in this order."""
+
+    DEAD_LETTER = 1
+    COMPLETED = 2
+    PROCESSING = 3
+    QUEUE = 4
+    HEARTBEAT = 5
+    SCHEDULED = 6
+    JOB = 7
+    """Holds one job's data under a key of its own."""
+    OTHER = 8
+
+
+class End(IntEnum):
+    """How the end of a job is seen."""
+
+    ACK = 1
+    NEXT_POP = 2
+    NONE = 3
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Names one submission of a job. Its retries repeat ``submission``; never queue, attempt or host."""
+
+    submission: bytes
+    attempt: int = 0
+    hop: bytes = b""
+    """``b"z"`` for the stay in a scheduled set, else empty."""
+
+
+class Fields(msgspec.Struct, frozen=True):
+    """What a job says of itself. Absent is empty, zero or -1. Times are nanoseconds since the epoch."""
+
+    id: str = ""
+    type: str = ""
+    attempt: int = 0
+    """0 for the first attempt."""
+    max_attempts: int = -1
+    created_at: int = 0
+    """When it was submitted: repeated by its retries."""
+    enqueued_at: int = 0
+    """When it was put on the queue this time."""
+    scheduled_at: int = 0
+    priority: str = ""
+    tenant: str = ""
+    correlation_id: str = ""
+    idempotency_key: str = ""
+    parent_id: str = ""
+    depends_on: tuple[str, ...] = ()
+    batch_id: str = ""
+    error: str = ""
+    worker: str = ""
+
+
+class Operation(msgspec.Struct):
+    """One thing a command did. The relay adds connection, times and context and sends it as a `JobEvent`."""
+
+    op: Op
+    key: bytes
+    queue: str = ""
+    dest: bytes = b""
+    ref: bytes = b""
+    value: bytes = b""
+    number: int = -1
+    verdict: Verdict = Verdict.NONE
+    error: str = ""
+    job: int = -1
+    """Which of `Intent.jobs` this is of (its context travels along); -1: none of them."""
+
+
+class Job(msgspec.Struct):
+    """A job inside an enqueue command: argument ``index`` holds ``value``."""
+
+    index: int
+    value: bytes
+
+
+Finish: TypeAlias = "Callable[[Intent, Reply], Iterable[Operation]]"
+"""Operations, once the reply is known. A reply of a type that the command cannot have: raise `Mismatch`."""
+
+
+class Intent(msgspec.Struct):
+    """What a command is about to do. ``args`` are those that reach Redis: after injection the new ones."""
+
+    framework: Framework
+    args: list[bytes]
+    finish: Finish
+    key: bytes = b""
+    """The queue's key, for what is reported of ``jobs`` when there is no reply to go by."""
+    jobs: list[Job] = []
+    pops: bool = False
+    """Asks for a job: whoever sends it is ready for the next one."""
+    unseen: Op | None = None
+    """What to report of each of ``jobs`` if the reply is an error or will never be seen; None: nothing."""
+
+
+class Mismatch(Exception):
+    """A reply that cannot belong to its command: whoever matched them has lost count."""
+
+
+class Framework(Protocol):
+    name: str
+    """As in the configuration: ``frameworks.<name>``."""
+    commands: frozenset[bytes]
+    """Upper-case names of the commands it wants to see."""
+    inject: bool
+    end: End
+    acked: Verdict
+    """What an `ACK` says of the attempt when nothing else did."""
+    backs_off_inside: bool
+    """A failed attempt lasts until its back-off is over: the worker waits while it holds the job."""
+
+    def role(self, key: bytes) -> Role | None:
+        """What ``key`` is for; None: not ours. Called once per key, then remembered."""
+
+    def read(self, name: bytes, args: list[bytes]) -> Intent | None:
+        """What the command means; ``name`` in upper case, ``args[0]`` as it was sent. None: nothing to us."""
+
+    def slot(self, value: bytes) -> Slot:
+        """Where a context rides in this job."""
+
+    def identity(self, value: bytes) -> Identity | None:
+        """The bytes that name this submission; None where the framework has no need of them."""
+
+    def queue(self, key: bytes) -> str:
+        """The queue's name in the framework's own word; empty for a key that names none."""
+
+    def worker(self, key: bytes) -> str:
+        """The worker that a processing list or a heartbeat names; empty for a key that names none."""
+
+    def fields(self, value: bytes) -> Fields:
+        """What the job says of itself; empty `Fields` for a foreign value, never an exception."""
+
+    def summary(self, value: bytes) -> bytes:
+        """A value of the same shape with nothing but what `fields`, `slot` and `identity` read (≤ 4 KiB)."""
+
+
+Frameworks: TypeAlias = Sequence[Framework]

@@ -1,0 +1,118 @@
+"""go-redis-work-queue (flyingrobots, read and replayed at commit a38bd19, client go-redis v9.14.0).
+
+====================== =========================================================================================
+what                   on the wire (P: the job as stored; P': marshalled again with ``retries`` + 1; W: the worker)
+====================== =========================================================================================
+enqueue                ``lpush <queue> P``
+dequeue                ``brpoplpush <queue> …worker:W:processing 1``
+start, heartbeat       ``set …processing:worker:W P ex 30``, once, never renewed
+success                ``lpush …completed P``, ``lrem …worker:W:processing 1 P``, ``del …processing:worker:W``
+retry                  (after the back-off) ``lpush <queue> P'``, ``lrem … P``, ``del …``
+dead letter            ``lpush …dead_letter P``, ``lrem … P``, ``del …``
+poison                 ``lrem … P``, ``del …`` and no push: the worker could not read the job
+reaped                 ``rpop …worker:W:processing``, ``lpush <queue> P``: the same bytes
+====================== =========================================================================================
+
+**Where the context rides**: its own ``trace_id`` and ``span_id``, which survive the retry's struct (a member of any
+other name is lost there).  Producers whose own tracing is off invent both, so the span id they wrote is the
+enqueue's parent, but unverified.
+
+**Not to be seen**: the error's text (never written), what part of a failed attempt was its back-off (the worker sleeps
+while it holds the job: ``redspan.includes_backoff``), a circuit breaker, pause and resume (it has none).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from proxy.context.adopted import adopted_slot
+from proxy.context.slot import NoSlot, Slot, State
+from proxy.events import Verdict
+from proxy.frameworks import paths
+from proxy.frameworks.base import End, Fields, Identity, Role
+from proxy.frameworks.list_shape import ListShape
+
+if TYPE_CHECKING:
+    from proxy.config import GoRedisWorkQueueSettings
+
+_WORKER: Final = re.compile(rb"([^:]+-\d+-\d{16,20}-[0-9a-f]{4}-\d+)")
+"""``<hostname>-<pid>-<unix ns>-<4 hex>-<goroutine>``, inside a processing or heartbeat key."""
+
+
+class _Envelope(msgspec.Struct):
+    """``internal/queue/job.go``. The six members that every one of its producers writes are what marks a job."""
+
+    id: str
+    retries: int
+    creation_time: str
+    priority: str
+    filepath: str
+    filesize: int
+
+
+_envelope: Final = msgspec.json.Decoder(_Envelope)
+_NAMES: Final = (*_Envelope.__struct_fields__, "trace_id", "span_id")
+_FOREIGN: Final = NoSlot(State.REFUSED, "foreign")
+
+
+class GoRedisWorkQueue(ListShape):
+    name = "go-redis-work-queue"
+    end = End.ACK
+    acked = Verdict.FAILURE
+    backs_off_inside = True
+
+    def __init__(self, options: GoRedisWorkQueueSettings) -> None:
+        super().__init__(
+            {
+                Role.DEAD_LETTER: options.dead_letter,
+                Role.COMPLETED: options.completed,
+                Role.PROCESSING: options.processing,
+                Role.HEARTBEAT: options.heartbeat,
+                Role.QUEUE: options.queues,
+            }
+        )
+        self.inject = options.inject
+        self._max_attempts = options.max_retries
+
+    def slot(self, value: bytes) -> Slot:
+        return adopted_slot(value) if _read(value) is not None else _FOREIGN
+
+    def identity(self, value: bytes) -> Identity | None:
+        # Both: its benchmarks number their jobs from 0 each time. Neither changes with a retry.
+        job = _read(value)
+        if job is None:
+            return None
+        return Identity(f"{len(job.id)}:{job.id}{job.creation_time}".encode(), job.retries)
+
+    def fields(self, value: bytes) -> Fields:
+        job = _read(value)
+        if job is None:
+            return Fields()
+        return Fields(
+            id=job.id,
+            attempt=job.retries,
+            max_attempts=self._max_attempts,
+            created_at=paths.when(job.creation_time),
+            enqueued_at=paths.when(job.creation_time) if job.retries == 0 else 0,
+            priority=job.priority,
+        )
+
+    def summary(self, value: bytes) -> bytes:
+        return paths.reduce(value, _NAMES)
+
+    def worker(self, key: bytes) -> str:
+        """The worker whose processing list or heartbeat ``key`` is; empty for any other key."""
+        found = _WORKER.search(key)
+        return found[1].decode() if found else ""
+
+
+def _read(value: bytes) -> _Envelope | None:
+    if value[:1] != b"{":
+        return None
+    try:
+        return _envelope.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,277 @@
+"""Queues made of Redis lists: what each list command means, by the roles of its keys.
+
+==================== ======================= ======================================================
+command              keys                    means
+==================== ======================= ======================================================
+LPUSH RPUSH (X)      queue                   ENQUEUE of each value (the context goes in here)
+                     completed               OUTCOME success
+                     dead letter             DEAD_LETTER
+LPOP RPOP BLPOP …    queue                   DEQUEUE
+                     processing              RECLAIM: only a reaper pops there
+RPOPLPUSH LMOVE …    queue → processing      DEQUEUE, ``dest`` is the worker's list
+                     queue → queue           MOVE
+                     queue → dead letter     DEAD_LETTER
+                     processing → queue      RECLAIM and ENQUEUE of the same bytes
+                     processing → completed  SETTLE success
+                     processing → dead let.  DEAD_LETTER and ACK
+                     dead letter → queue     MOVE
+LREM                 processing              ACK (reply: 1, or 0 where somebody was faster)
+                     queue                   CANCEL
+SET, SETEX           heartbeat               HEARTBEAT with the job as value
+DEL UNLINK           heartbeat               HEARTBEAT taken back
+                     any list                PURGE
+LTRIM to nothing     any list                PURGE
+==================== ======================= ======================================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import translate
+from itertools import pairwise
+from typing import Final
+
+from proxy.context.slot import Slot
+from proxy.events import Op, Verdict
+from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Mismatch, Operation, Role
+from proxy.resp.reply import Reply
+
+PUSHES: Final = frozenset((b"LPUSH", b"RPUSH", b"LPUSHX", b"RPUSHX"))
+_POPS: Final = frozenset((b"LPOP", b"RPOP", b"BLPOP", b"BRPOP", b"LMPOP", b"BLMPOP"))
+_MOVES: Final = frozenset((b"RPOPLPUSH", b"BRPOPLPUSH", b"LMOVE", b"BLMOVE"))
+_EXPIRY: Final = {b"EX": 1, b"PX": 1000}
+
+
+class ListShape:
+    """A framework on lists. A subclass says what its keys and its envelope are."""
+
+    name: str
+    commands = PUSHES | _POPS | _MOVES | {b"LREM", b"LTRIM", b"DEL", b"UNLINK", b"SET", b"SETEX"}
+    inject: bool
+    end: End
+    acked = Verdict.SUCCESS
+    backs_off_inside = False
+
+    def __init__(self, globs: Mapping[Role, Sequence[str]]) -> None:
+        """``globs``: patterns of the keys of each role, as `fnmatch` reads them."""
+        self._roles = [(role, _compile(globs[role])) for role in sorted(globs) if globs[role]]
+
+    def role(self, key: bytes) -> Role | None:
+        for role, pattern in self._roles:
+            if pattern.match(key):
+                return role
+        return None
+
+    def queue(self, key: bytes) -> str:
+        return key.decode(errors="backslashreplace") if self.role(key) in (Role.QUEUE, Role.DEAD_LETTER) else ""
+
+    def worker(self, key: bytes) -> str:
+        return ""
+
+    def slot(self, value: bytes) -> Slot:
+        raise NotImplementedError
+
+    def identity(self, value: bytes) -> Identity | None:
+        raise NotImplementedError
+
+    def fields(self, value: bytes) -> Fields:
+        raise NotImplementedError
+
+    def summary(self, value: bytes) -> bytes:
+        raise NotImplementedError
+
+    def read(self, name: bytes, args: list[bytes]) -> Intent | None:
+        reader = _READERS.get(name)
+        if reader is None or len(args) < 2:
+            return None
+        return reader(self, name, args)
+
+    def operation(self, op: Op, key: bytes, **more: object) -> Operation:
+        """Of a job at ``key``; ``more`` are fields of `Operation`."""
+        return Operation(op, key, self.queue(key), **more)  # type: ignore[arg-type]
+
+
+def _compile(globs: Sequence[str]) -> re.Pattern[bytes]:
+    return re.compile("|".join(translate(glob) for glob in globs).encode())
+
+
+def _push(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
+    key, role = args[1], shape.role(args[1])
+    if role is Role.QUEUE:
+        jobs = [Job(index, args[index]) for index in range(2, len(args))]
+        return Intent(shape, args, _enqueued, key, jobs, unseen=Op.ENQUEUE)
+    if role is Role.COMPLETED or role is Role.DEAD_LETTER:
+        return Intent(shape, args, _settled if role is Role.COMPLETED else _buried, key)
+    return None
+
+
+def _enqueued(intent: Intent, reply: Reply) -> Iterator[Operation]:
+    length = _integer(reply)
+    shape, key = _shape(intent), intent.args[1]
+    if length > 0:  # LPUSHX to a list that does not exist: 0, and nothing was pushed
+        for number, job in enumerate(intent.jobs):
+            yield shape.operation(Op.ENQUEUE, key, value=intent.args[job.index], number=length, job=number)
+
+
+def _settled(intent: Intent, reply: Reply) -> Iterator[Operation]:
+    length = _integer(reply)
+    for value in intent.args[2:]:
+        yield _shape(intent).operation(Op.OUTCOME, intent.args[1], value=value, number=length, verdict=Verdict.SUCCESS)
+
+
+def _buried(intent: Intent, reply: Reply) -> Iterator[Operation]:
+    length = _integer(reply)
+    for value in intent.args[2:]:
+        yield _shape(intent).operation(
+            Op.DEAD_LETTER, intent.args[1], value=value, number=length, verdict=Verdict.FAILURE
+        )
+
+
+def _pop(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
+    return Intent(shape, args, _popped, pops=True)
+
+
+def _popped(intent: Intent, reply: Reply) -> Iterator[Operation]:
+    """LPOP: a value, or an array of them where a count was given. BLPOP: key, value. LMPOP: key, values."""
+    if reply is None:
+        return
+    name, key = intent.args[0].upper(), intent.args[1]
+    values: object = reply
+    if name not in (b"LPOP", b"RPOP"):
+        if not isinstance(reply, list) or len(reply) != 2 or not isinstance(reply[0], bytes):
+            raise Mismatch(name)
+        key, values = reply[0], reply[1]
+    for value in values if isinstance(values, list) else [values]:
+        if not isinstance(value, bytes):
+            raise Mismatch(name)
+        yield from _taken(_shape(intent), key, value)
+
+
+def _taken(shape: ListShape, key: bytes, value: bytes) -> Iterator[Operation]:
+    role = shape.role(key)
+    if role is Role.QUEUE:
+        yield shape.operation(Op.DEQUEUE, key, value=value)
+    elif role is Role.PROCESSING:
+        yield shape.operation(Op.RECLAIM, key, value=value)
+
+
+def _move(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
+    if len(args) < 3:
+        return None
+    return Intent(shape, args, _moved, pops=shape.role(args[1]) is Role.QUEUE)
+
+
+def _moved(intent: Intent, reply: Reply) -> Iterator[Operation]:
+    if reply is None:
+        return
+    if not isinstance(reply, bytes):
+        raise Mismatch(intent.args[0])
+    shape = _shape(intent)
+    source, dest = intent.args[1], intent.args[2]
+    come, gone = shape.role(source), shape.role(dest)
+    if come is Role.PROCESSING and gone is Role.QUEUE:
+        yield shape.operation(Op.RECLAIM, source, dest=dest, value=reply)
+        yield shape.operation(Op.ENQUEUE, dest, value=reply)
+    elif gone is Role.DEAD_LETTER:
+        yield shape.operation(Op.DEAD_LETTER, dest, dest=source, value=reply, verdict=Verdict.FAILURE)
+        if come is Role.PROCESSING:
+            yield shape.operation(Op.ACK, source, value=reply, number=1)
+    elif come is Role.PROCESSING and gone is Role.COMPLETED:
+        yield shape.operation(Op.SETTLE, source, dest=dest, value=reply, verdict=Verdict.SUCCESS)
+    elif gone is Role.QUEUE and come is not None:
+        yield shape.operation(Op.MOVE, dest, dest=source, value=reply)
+    elif come is Role.QUEUE:
+        yield shape.operation(Op.DEQUEUE, source, dest=dest, value=reply)
+
+
+def _remove(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
+    op = {Role.PROCESSING: Op.ACK, Role.QUEUE: Op.CANCEL}.get(shape.role(args[1]) or Role.OTHER)
+    if op is None or len(args) != 4:
+        return None
+
+    def removed(intent: Intent, reply: Reply) -> Iterator[Operation]:
+        number = _integer(reply)
+        if number or op is Op.ACK:
+            yield shape.operation(op, args[1], value=args[3], number=number)
+
+    return Intent(shape, args, removed)
+
+
+def _trim(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
+    try:
+        start, stop = int(args[2]), int(args[3])
+    except (ValueError, IndexError):
+        return None
+    empties = start > stop >= 0
+    return Intent(shape, args, _trimmed) if empties and _is_list(shape.role(args[1])) else None
+
+
+def _trimmed(intent: Intent, reply: Reply) -> Iterator[Operation]:
+    yield _shape(intent).operation(Op.PURGE, intent.args[1])
+
+
+def _delete(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
+    return Intent(shape, args, _deleted)
+
+
+def _deleted(intent: Intent, reply: Reply) -> Iterator[Operation]:
+    """Which of several keys existed is not said; where one alone was named, the reply tells."""
+    count, shape, keys = _integer(reply), _shape(intent), intent.args[1:]
+    for key in keys:
+        role = shape.role(key)
+        if role is Role.HEARTBEAT:
+            expired = len(keys) == 1 and not count
+            yield shape.operation(Op.HEARTBEAT, key, number=0, error="expired" if expired else "")
+        elif _is_list(role) and count:
+            yield shape.operation(Op.PURGE, key)
+
+
+def _set(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
+    if shape.role(args[1]) is not Role.HEARTBEAT or len(args) < 3:
+        return None
+    value, seconds = args[2], 0
+    if name == b"SETEX" and len(args) == 4:
+        value, seconds = args[3], _seconds(args[2], 1)
+    for option, amount in pairwise(args[3:]):
+        if option.upper() in _EXPIRY:
+            seconds = _seconds(amount, _EXPIRY[option.upper()])
+
+    def beaten(intent: Intent, reply: Reply) -> Iterator[Operation]:
+        if reply is not None:  # SET NX that did not take
+            yield shape.operation(Op.HEARTBEAT, args[1], value=value, number=seconds)
+
+    return Intent(shape, args, beaten)
+
+
+def _seconds(amount: bytes, per_second: int) -> int:
+    return int(amount) // per_second if amount.isdigit() and len(amount) < 12 else 0
+
+
+def _is_list(role: Role | None) -> bool:
+    return role in (Role.QUEUE, Role.DEAD_LETTER, Role.COMPLETED, Role.PROCESSING)
+
+
+def _integer(reply: Reply) -> int:
+    if not isinstance(reply, int) or isinstance(reply, bool):
+        raise Mismatch("not an integer")
+    return reply
+
+
+def _shape(intent: Intent) -> ListShape:
+    shape = intent.framework
+    assert isinstance(shape, ListShape)
+    return shape
+
+
+_READERS: Final[Mapping[bytes, Callable[[ListShape, bytes, list[bytes]], Intent | None]]] = {
+    **dict.fromkeys(PUSHES, _push),
+    **dict.fromkeys(_POPS, _pop),
+    **dict.fromkeys(_MOVES, _move),
+    b"LREM": _remove,
+    b"LTRIM": _trim,
+    b"DEL": _delete,
+    b"UNLINK": _delete,
+    b"SET": _set,
+    b"SETEX": _set,
+}

@@ -1,0 +1,22 @@
+"""The frameworks that a configuration turns on. A new framework is one file, its tests, and one line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.frameworks.base import Framework
+from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
+from proxy.frameworks.lists import Lists
+
+if TYPE_CHECKING:
+    from proxy.config import Frameworks as Options
+
+
+def build(options: Options) -> tuple[Framework, ...]:
+    """In the order in which they claim keys: what the user names himself comes first."""
+    frameworks: list[Framework] = []
+    if options.list.enabled and options.list.queues:
+        frameworks.append(Lists(options.list))
+    if options.go_redis_work_queue.enabled:
+        frameworks.append(GoRedisWorkQueue(options.go_redis_work_queue))
+    return tuple(frameworks)

@@ -1,0 +1,75 @@
+"""What the relay counts: plain integers, sent to the tracer as cumulative snapshots, so nothing is lost on the way."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.context import adopted, json_slot
+from proxy.events import JobEvent, Outcome
+
+RESULTS: Final = (
+    "written",
+    "adopted",
+    "kept",
+    "derived",
+    "none",
+    "disabled",
+    "oversize",
+    *json_slot.REFUSALS,
+    *adopted.REFUSALS,
+)
+"""``redspan_injections_total{result}``: what was done with an enqueued job, or why nothing was."""
+
+BLIND: Final = ("unknown_type", "reply_mismatch", "bug", "overflow", "monitor", "replication")
+"""``redspan_blind_total{reason}``; the last two are by design."""
+
+INVALID: Final = json_slot.INVALID
+"""``redspan_invalid_contexts_total{reason}``."""
+
+_QUEUES: Final = 1000
+"""Label values of ``queue`` before the rest is counted as ``other``."""
+
+
+class Counters:
+    """One relay worker's counts since its start."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        """Open now."""
+        self.connections_total = 0
+        self.refused = 0
+        self.commands = 0
+        self.blind = dict.fromkeys(BLIND, 0)
+        self.injections: dict[tuple[str, str], int] = {}
+        self.invalid = dict.fromkeys(INVALID, 0)
+        self.jobs: dict[tuple[str, str, str], int] = {}
+        self._queues: set[str] = set()
+
+    def injection(self, framework: str, result: str) -> None:
+        label = (framework, result)
+        self.injections[label] = self.injections.get(label, 0) + 1
+
+    def job(self, event: JobEvent) -> None:
+        """Count an operation that took effect, by framework, queue and kind."""
+        if event.outcome is Outcome.ERROR:
+            return
+        queue = event.queue
+        if queue not in self._queues:
+            if len(self._queues) >= _QUEUES:
+                queue = "other"
+            else:
+                self._queues.add(queue)
+        label = (event.framework, queue, event.op.name.lower())
+        self.jobs[label] = self.jobs.get(label, 0) + 1
+
+    def snapshot(self) -> list[tuple[str, tuple[str, ...], int]]:
+        """(metric, label values, count), names as in `proxy.admin.catalogue`."""
+        return [
+            ("redspan_connections_total", (), self.connections_total),
+            ("redspan_connections_refused_total", (), self.refused),
+            ("redspan_commands_total", (), self.commands),
+            *(("redspan_blind_total", (reason,), count) for reason, count in self.blind.items()),
+            *(("redspan_injections_total", label, count) for label, count in self.injections.items()),
+            *(("redspan_invalid_contexts_total", (reason,), count) for reason, count in self.invalid.items()),
+            *(("redspan_jobs_total", label, count) for label, count in self.jobs.items()),
+        ]

@@ -1,0 +1,323 @@
+"""One client's conversation with Redis, without I/O: bytes in, bytes out, events on the side.
+
+`client_data` answers what goes to Redis: the client's bytes, except that an enqueued job may carry a context now.
+`upstream_data` is told of replies after they were written to the client, and only looks.  Whatever goes wrong in here,
+the bytes go on: the session turns blind, counts why, and from then on gives back what it gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from proxy.context.carry import NOTHING, Carried, Named
+from proxy.context.slot import State
+from proxy.events import VALUE_LIMIT, Carry, Connection, JobEvent, Op, Outcome, digest
+from proxy.frameworks.base import End, Framework, Intent, Job, Mismatch, Operation
+from proxy.relay.context import RelayContext
+from proxy.relay.ledger import CONTROLS, Ledger, Lost, OutOfStep, Pending, Place
+from proxy.resp.commands import encode
+from proxy.resp.numbers import Malformed
+from proxy.resp.reply import Reply, ReplyError
+from proxy.resp.requests import Command, RequestFramer
+
+_BLIND_BY_DESIGN = {b"MONITOR": "monitor", b"SYNC": "replication", b"PSYNC": "replication"}
+_NAME_LIMIT = 128
+
+
+class Session:
+    """``now`` is always nanoseconds since the epoch. No method raises."""
+
+    __slots__ = ("_announced", "_client", "_conn", "_context", "_done", "_framer", "_ledger", "_library", "_listener",
+                 "_name", "_out", "_popping", "_upstream", "blind")  # fmt: skip
+
+    def __init__(self, context: RelayContext, conn: int, listener: str, upstream: str, client: str) -> None:
+        self._context = context
+        self._conn = conn
+        self._listener = listener
+        self._upstream = upstream
+        self._client = client
+        self._framer = RequestFramer(context.watched, context.router.claims, context.max_inspect)
+        self._ledger = Ledger(context.max_inspect)
+        self.blind = False
+        """From now on bytes are passed without a look."""
+        self._out: list[bytes] = []  # for Redis, from the chunk being read
+        self._done = 0  # how much of the framer's buffer is in there
+        self._announced = -1  # the tracer that knows this connection
+        self._name = ""
+        self._library = ""
+        self._popping: set[Framework] = set()  # frameworks whose last job ends with this connection's next pop
+
+    # ---- from the client
+
+    def client_data(self, data: bytes, now: int) -> bytes:
+        """Bytes for Redis; fewer than came while a job is held, more where a context went in."""
+        if self.blind:
+            return self.client_eof(now) + data
+        try:
+            return self._read(data, now)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go on
+            return self._out_of_sight(error, now)
+
+    def client_eof(self, now: int) -> bytes:
+        """What is still held, as it came: for when the client sends no more, or the session has turned blind."""
+        framer = self._framer
+        held = framer.held
+        framer.released += len(held)
+        return held
+
+    def _read(self, data: bytes, now: int) -> bytes:
+        framer = self._framer
+        self._done = framer.released
+        passed = framer.feed(data)
+        if passed is not None:
+            return passed
+        out = self._out
+        self._done = framer.released
+        while (command := framer.next()) is not None:
+            if command.plain:
+                self._plain(command.plain)
+            self._command(command, now)
+        if framer.plain:
+            self._plain(framer.plain)
+            framer.plain = 0
+        if framer.oversize:
+            self._missed()
+        if self._done < framer.free:
+            out.append(framer.buffer[self._done : framer.free])
+            self._done = framer.free
+        framer.keep()
+        if len(out) == 1:
+            return out.pop()
+        joined = b"".join(out)
+        out.clear()
+        return joined
+
+    def _plain(self, count: int) -> None:
+        self._ledger.plain(count)
+        self._context.counters.commands += count
+
+    def _missed(self) -> None:
+        """Jobs too big to look at went by."""
+        for key in self._framer.oversize:
+            framework = self._context.router.owner(key)
+            if framework is not None:
+                self._context.counters.injection(framework.name, "oversize")
+        self._framer.oversize.clear()
+
+    def _command(self, command: Command, now: int) -> None:
+        name, ledger = command.name, self._ledger
+        self._context.counters.commands += 1
+        if name in CONTROLS:
+            reason = _BLIND_BY_DESIGN.get(name)
+            if reason is not None:
+                raise OutOfStep(reason)
+            self._introduce(name, command.args)
+            ledger.control(name, command.args)
+            return
+        intent = self._context.router.read(name, command.args)
+        if intent is None:
+            ledger.plain(1)
+            return
+        if intent.pops:
+            self._next_pop(intent.framework, now)
+        carried = [self._carry(intent, job, writable=not command.inline) for job in intent.jobs]
+        if any(one.edit is not None for one in carried):
+            self._rewrite(command, intent, carried)
+        pending = Pending(Place.JOB, at=now, intent=intent, carried=carried)
+        if not ledger.expect(pending):
+            self._unseen(pending, Outcome.UNKNOWN, now)
+
+    def _introduce(self, name: bytes, args: list[bytes]) -> None:
+        """Who the client says it is: CLIENT SETNAME, CLIENT SETINFO, HELLO … SETNAME. Never a credential."""
+        words = [arg.upper() for arg in args[1:2]] if name == b"CLIENT" else [arg.upper() for arg in args]
+        if name == b"CLIENT" and len(args) >= 3 and words == [b"SETNAME"]:
+            self._name = _text(args[2])
+        elif name == b"CLIENT" and len(args) == 4 and words == [b"SETINFO"]:
+            value = _text(args[3])
+            self._library = f"{self._library}/{value}" if args[2].upper() == b"LIB-VER" else value
+        elif name == b"HELLO" and len(args) >= 4 and args[-2].upper() == b"SETNAME":
+            self._name = _text(args[-1])
+
+    def _carry(self, intent: Intent, job: Job, *, writable: bool) -> Carried:
+        framework, context = intent.framework, self._context
+        inject = writable and context.inject and framework.inject
+        slot = framework.slot(job.value)
+        identity = framework.identity(job.value)
+        named = None
+        if identity is not None:
+            named = Named(framework.name, identity.submission, identity.attempt, identity.hop)
+        sampler = context.rates.sampler(framework.queue(intent.key), intent.key)
+        carried = context.carrier.carry(slot, named, sampler, inject=inject)
+        if slot.state is State.INVALID:
+            context.counters.invalid[slot.reason] += 1
+        context.counters.injection(framework.name, _result(carried, slot.state, slot.reason, inject=inject))
+        return carried
+
+    def _rewrite(self, command: Command, intent: Intent, carried: list[Carried]) -> None:
+        args = list(command.args)
+        for job, one in zip(intent.jobs, carried, strict=True):
+            if isinstance(one.edit, bytes):
+                args[job.index] = one.edit
+            elif one.edit is not None:
+                args.extend(one.edit)
+        intent.args = args
+        self._out.append(self._framer.buffer[self._done : command.start])
+        self._out.append(encode(args))
+        self._done = command.end
+
+    # ---- from Redis
+
+    def upstream_data(self, data: bytes, now: int, delivered: bool) -> None:
+        """Replies that were written to the client at ``now``; ``delivered=False``: there was no client any more."""
+        if self.blind:
+            return
+        try:
+            for pending, reply in self._ledger.feed(data):
+                self._resolve(pending, reply, now, Outcome.OK if delivered else Outcome.UNDELIVERED)
+        except Exception as error:  # noqa: BLE001 - it only observes
+            # What the client had sent and is held goes out with its next bytes, or with its end.
+            self._turn_blind(error, now)
+
+    def _resolve(self, pending: Pending, reply: Reply | Lost, now: int, outcome: Outcome) -> None:
+        intent = pending.intent
+        assert intent is not None
+        if reply is Lost.ABORTED:
+            return
+        if reply is Lost.UNREADABLE:
+            self._unseen(pending, Outcome.UNKNOWN, now)
+        elif isinstance(reply, ReplyError):
+            if reply.word != "NOSCRIPT":
+                self._unseen(pending, Outcome.ERROR, now, reply.word)
+        else:
+            assert not isinstance(reply, Lost)
+            self._report(pending, intent.finish(intent, reply), now, outcome)
+
+    def _unseen(self, pending: Pending, outcome: Outcome, now: int, error: str = "") -> None:
+        """Report of an enqueue whose reply is an error, or will not come."""
+        intent = pending.intent
+        if intent is None or intent.unseen is None:
+            return
+        queue = intent.framework.queue(intent.key)
+        operations = [
+            Operation(intent.unseen, intent.key, queue, value=intent.args[job.index], job=number, error=error)
+            for number, job in enumerate(intent.jobs)
+        ]
+        self._report(pending, operations, now, outcome)
+
+    def _report(self, pending: Pending, operations: Iterable[Operation], now: int, outcome: Outcome) -> None:
+        intent = pending.intent
+        assert intent is not None
+        framework, batch = intent.framework, list(operations)
+        for operation in batch:
+            if operation.op is Op.DEQUEUE and framework.end is End.NEXT_POP:
+                self._popping.add(framework)
+            carried = pending.carried[operation.job] if operation.job >= 0 else NOTHING
+            value, named = operation.value, b""
+            if len(value) > VALUE_LIMIT:
+                named = digest(value)
+                value = framework.summary(value)
+            context = carried.context
+            self._emit(
+                JobEvent(
+                    operation.op,
+                    framework.name,
+                    self._conn,
+                    self._ledger.db,
+                    pending.at,
+                    now,
+                    operation.key,
+                    operation.queue,
+                    dest=operation.dest,
+                    ref=operation.ref,
+                    value=value,
+                    digest=named,
+                    size=len(operation.value),
+                    context=b"" if context is None else context.pack(),
+                    carry=carried.how,
+                    previous=carried.previous,
+                    number=operation.number,
+                    verdict=operation.verdict,
+                    outcome=outcome,
+                    error=operation.error,
+                    batch=len(batch),
+                )
+            )
+
+    def _next_pop(self, framework: Framework, now: int) -> None:
+        if framework in self._popping:
+            self._popping.discard(framework)
+            self._emit(JobEvent(Op.NEXT_POP, framework.name, self._conn, self._ledger.db, now, now, b"", ""))
+
+    def _emit(self, event: JobEvent) -> None:
+        context = self._context
+        if self._announced != context.epoch:
+            self._announced = context.epoch
+            context.emit(self._connection(event.at, opened=True))
+        context.counters.job(event)
+        context.emit(event)
+
+    def _connection(self, at: int, *, opened: bool) -> Connection:
+        return Connection(
+            self._context.worker, self._conn, at, opened, self._listener, self._upstream, self._client, self._name,
+            self._library,
+        )  # fmt: skip
+
+    # ---- the end, of one kind or the other
+
+    def closed(self, now: int) -> None:
+        """Either side is gone for good."""
+        if not self.blind:
+            self._give_up(now)
+        if self._announced >= 0:
+            self._context.emit(self._connection(now, opened=False))
+            self._announced = -1
+
+    def _out_of_sight(self, error: Exception, now: int) -> bytes:
+        """Turn blind in the midst of a chunk from the client; what of it is not in ``_out`` yet follows as it came."""
+        self._framer.released = self._done
+        out = b"".join((*self._out, self.client_eof(now)))
+        self._out.clear()
+        self._turn_blind(error, now)
+        return out
+
+    def _turn_blind(self, error: Exception, now: int) -> None:
+        if isinstance(error, OutOfStep):
+            reason = error.reason
+        elif isinstance(error, Mismatch):
+            reason = "reply_mismatch"
+        else:
+            reason = "unknown_type" if isinstance(error, Malformed) else "bug"
+        self.blind = True
+        self._context.counters.blind[reason] += 1
+        self._context.notice(reason, self._conn)
+        self._give_up(now)
+
+    def _give_up(self, now: int) -> None:
+        """Nothing that is pending will have a reply."""
+        try:
+            for pending in self._ledger.unresolved():
+                self._unseen(pending, Outcome.UNKNOWN, now)
+        except Exception:  # noqa: BLE001 - there is nothing left to protect but the count
+            self._context.counters.blind["bug"] += 1
+
+
+def _text(value: bytes) -> str:
+    return value[:_NAME_LIMIT].decode(errors="backslashreplace")
+
+
+_RESULTS = {
+    Carry.WRITTEN: "written",
+    Carry.ADOPTED: "adopted",
+    Carry.FOUND: "kept",
+    Carry.DERIVED: "derived",
+    Carry.NONE: "none",
+}
+
+
+def _result(carried: Carried, state: State, reason: str, *, inject: bool) -> str:
+    """What ``redspan_injections_total`` says of a job."""
+    if state is State.REFUSED:
+        return reason
+    if state is State.EMPTY and not inject:
+        return "disabled"
+    return _RESULTS[carried.how]

@@ -1,0 +1,41 @@
+"""Which arguments of a command are keys, for the commands that frameworks watch, and how a command is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from proxy.resp.numbers import Malformed, number
+
+_FIRST: Final = frozenset(
+    b"LPUSH RPUSH LPUSHX RPUSHX LPOP RPOP LREM LTRIM SET SETEX PSETEX GET INCR TTL HSET HDEL HGET HGETALL"
+    b" ZADD ZREM ZRANGEBYSCORE ZRANGE ZPOPMIN ZPOPMAX XADD XACK XDEL XTRIM LLEN LRANGE EXPIRE".split()
+)
+_FIRST_TWO: Final = frozenset(b"RPOPLPUSH BRPOPLPUSH LMOVE BLMOVE RENAME".split())
+_ALL: Final = frozenset(b"DEL UNLINK EXISTS".split())
+_BUT_LAST: Final = frozenset(b"BLPOP BRPOP BZPOPMIN BZPOPMAX".split())
+_COUNTED: Final = {b"LMPOP": 1, b"ZMPOP": 1, b"BLMPOP": 2, b"BZMPOP": 2, b"EVAL": 2, b"EVALSHA": 2, b"FCALL": 2}
+
+
+def keys(name: bytes, args: Sequence[bytes]) -> Sequence[bytes]:
+    """The keys of a command (``name`` in upper case, ``args[0]`` as sent); none for a command that has none here."""
+    if name in _FIRST:
+        return args[1:2]
+    if name in _FIRST_TWO:
+        return args[1:3]
+    if name in _BUT_LAST:
+        return args[1:-1]
+    if name in _ALL:
+        return args[1:]
+    count_at = _COUNTED.get(name)
+    if count_at is None or len(args) <= count_at:
+        return ()
+    try:
+        return args[count_at + 1 : count_at + 1 + number(args[count_at])]
+    except Malformed:
+        return ()
+
+
+def encode(args: Sequence[bytes]) -> bytes:
+    """The command as an array of bulk strings, the only form Redis' clients send."""
+    return b"*%d\r\n%s" % (len(args), b"".join([b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args]))

@@ -1,0 +1,163 @@
+"""What a tracer has in mind while it reads events: jobs, connections, spans that are not finished; and its policy."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from proxy.context.carry import Carried, Carrier, Named
+from proxy.context.sampling import Rates
+from proxy.context.traceparent import RANDOM, SAMPLED, SpanContext
+from proxy.events import Connection, JobEvent, digest
+from proxy.frameworks.base import Fields, Framework
+from proxy.tracer import attributes as a
+from proxy.tracer.jobs import Delivery, Job, JobKey, Jobs, Status
+from proxy.tracer.measures import Measures
+from proxy.tracer.span import JobFacts, Kind, Operation, Span
+
+HOLD: Final = 250_000_000
+"""ns that a dequeue span waits for its enqueue's event."""
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """The parts of the configuration that change what spans say."""
+
+    inject: bool = True
+    max_age: int = 3600 * 10**9
+    """ns after which a job starts a new trace, linked to the old one."""
+    linked: frozenset[str] = frozenset()
+    """Frameworks with ``relation: link``."""
+    without_process: frozenset[str] = frozenset()
+    """Frameworks with ``process_span: false``."""
+    jobs: int = 100_000
+    keep: int = 3600 * 10**9
+    """ns that a job nobody hears of is remembered."""
+
+
+class Seen(msgspec.Struct):
+    """An event, and what was made out of it."""
+
+    conn: tuple[int, int]
+    """Worker and connection number."""
+    framework: Framework
+    event: JobEvent
+    fields: Fields
+    upstream: str
+
+    def span(self, operation: Operation, kind: Kind, context: SpanContext, span_id: bytes) -> Span:
+        """A span in the context's trace, over the command; no parent yet."""
+        event = self.event
+        facts = JobFacts(
+            framework=event.framework,
+            queue=event.queue,
+            key=event.key.decode(errors="backslashreplace"),
+            fields=self.fields,
+            upstream=self.upstream,
+            db=event.db,
+            size=event.size,
+        )
+        return Span(
+            operation=operation,
+            kind=kind,
+            trace_id=context.trace_id,
+            span_id=span_id,
+            parent_id=b"",
+            start=event.at,
+            end=max(event.at, event.done),
+            job=facts,
+            sampled=context.sampled,
+            flags=context.flags,
+        )
+
+
+def label(facts: JobFacts) -> tuple[str, str]:
+    return (facts.framework, facts.queue)
+
+
+class Book:
+    def __init__(self, frameworks: Iterable[Framework], carrier: Carrier, rates: Rates, policy: Policy) -> None:
+        self.frameworks: Final = {framework.name: framework for framework in frameworks}
+        self.carrier: Final = carrier
+        self.ids: Final = carrier.ids
+        self.rates: Final = rates
+        self.policy: Final = policy
+        self.measures: Final = Measures()
+        self.jobs: Final = Jobs(policy.jobs, policy.keep)
+        self.connections: Final[dict[tuple[int, int], Connection]] = {}
+        self.popped: Final[dict[tuple[int, int], list[tuple[Job, Delivery]]]] = {}
+        """By connection: deliveries that end with its next pop."""
+        self.held: Final[deque[tuple[int, Delivery]]] = deque()
+        """Deliveries whose dequeue span waits, and until when."""
+        self.spans: list[Span] = []
+        """Finished since they were last taken."""
+
+    def job(self, seen: Seen, status: Status) -> tuple[Job, bool]:
+        """The job that an event is about, and whether it was known."""
+        key, now = self._key(seen), seen.event.done
+        job = self.jobs.get(key, now)
+        if job is not None:
+            return job, True
+        job = self.jobs.add(key, status, now)
+        for old in self.jobs.excess():
+            self.measures.evicted += 1
+            self.forget(old)
+        return job, False
+
+    def known(self, seen: Seen) -> Job | None:
+        return self.jobs.get(self._key(seen), seen.event.done)
+
+    def _key(self, seen: Seen) -> JobKey:
+        event, fields = seen.event, seen.fields
+        identity: object = fields.id or event.ref or event.digest or digest(event.value)
+        created = fields.created_at if fields.id else 0
+        return (seen.upstream, event.db, event.framework, identity, created)
+
+    def forget(self, job: Job) -> None:
+        for delivery in job.deliveries:
+            if delivery.open:
+                delivery.open = False
+                self.measures.flight(label(delivery.facts), -1)
+
+    def recover(self, seen: Seen) -> Carried:
+        """The context that the job's value holds, or that follows from its identity."""
+        event, framework = seen.event, seen.framework
+        identity = framework.identity(event.value)
+        named = identity and Named(framework.name, identity.submission, identity.attempt, identity.hop)
+        sampler = self.rates.sampler(event.queue, event.key)
+        inject = self.policy.inject and framework.inject
+        return self.carrier.recover(framework.slot(event.value), named or None, sampler, inject=inject)
+
+    def begin(self, seen: Seen) -> SpanContext:
+        """A new trace, in which nobody has a span yet."""
+        trace_id = self.ids.trace_id()
+        keeps = self.rates.sampler(seen.event.queue, seen.event.key)
+        return SpanContext(trace_id, b"", RANDOM | SAMPLED if keeps(trace_id) else RANDOM)
+
+    def name_client(self, seen: Seen, span: Span) -> None:
+        connection = self.connections.get(seen.conn)
+        if connection is None:
+            return
+        for name, value in (
+            (a.CLIENT_NAME, connection.name),
+            (a.CLIENT_LIBRARY, connection.library),
+            (a.CLIENT_ADDRESS, connection.client),
+        ):
+            if value:
+                span.facts[name] = value
+
+    def wait(self, dequeue: Span, since: int, source: str) -> None:
+        """Say how long the job had waited; ``source``: wire, envelope or stamp."""
+        first = a.WAIT_MS not in dequeue.facts
+        waited = max(0, dequeue.end - since)
+        dequeue.facts[a.WAIT_MS], dequeue.facts[a.WAIT_SOURCE] = waited / 1e6, source
+        if first:
+            self.measures.waited(label(dequeue.job), waited)
+
+    def release(self, delivery: Delivery) -> None:
+        """The dequeue span has waited long enough."""
+        if delivery.dequeue is not None:
+            self.spans.append(delivery.dequeue)
+            delivery.dequeue = None

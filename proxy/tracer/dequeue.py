@@ -1,0 +1,97 @@
+"""A job is given to a consumer."""
+
+from __future__ import annotations
+
+from proxy.events import Outcome
+from proxy.frameworks.base import End
+from proxy.tracer import attributes as a
+from proxy.tracer.book import HOLD, Book, Seen, label
+from proxy.tracer.jobs import Delivery, Job, Status, Waiting
+from proxy.tracer.span import Kind, Link, Operation, Span, Value
+
+
+def dequeue(book: Book, seen: Seen) -> None:
+    event, framework = seen.event, seen.framework
+    job, _ = book.job(seen, Status.RUNNING)
+    waiting = job.waiting.popleft() if job.waiting else None
+    carried = book.recover(seen)
+    stored = carried.context
+    facts: dict[str, Value] = {}
+    if stored is None and waiting is not None:
+        stored = waiting.context
+        facts[a.PAIRING] = "digest"
+    links = waiting.links if waiting is not None else ()
+    if stored is not None and _too_old(book, seen, waiting):
+        links += (Link(stored.trace_id, stored.span_id, "previous", stored.flags),) if stored.span_id else ()
+        stored = None
+    if stored is None:
+        stored = book.begin(seen)
+    elif not carried.verified and stored.span_id and stored.span_id not in job.enqueues:
+        facts[a.PARENT_UNVERIFIED] = True
+    span = seen.span(Operation.DEQUEUE, Kind.CLIENT, stored, book.ids.span_id())
+    span.parent_id, span.links, span.facts = stored.span_id, links, facts
+    _describe_dequeue(book, seen, span, waiting)
+    delivery = Delivery(
+        framework=framework,
+        facts=span.job,
+        trace_id=span.trace_id,
+        dequeue_id=span.span_id,
+        process_id=book.ids.span_id(),
+        sampled=span.sampled,
+        flags=span.flags,
+        at=span.end,
+        conn=seen.conn,
+        dest=event.dest,
+        attempt=seen.fields.attempt,
+        links=links,
+        paired=waiting is not None,
+    )
+    _give(book, job, delivery, span, undelivered=event.outcome is Outcome.UNDELIVERED)
+
+
+def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: bool) -> None:
+    job.status = Status.RUNNING
+    if undelivered:
+        span.error = span.facts[a.OUTCOME] = "undelivered"
+        delivery.open = False
+        job.status = Status.LOST
+    else:
+        job.deliveries.append(delivery)
+        book.measures.flight(label(span.job), 1)
+        if delivery.framework.end is End.NEXT_POP:
+            book.popped.setdefault(delivery.conn, []).append((job, delivery))
+    if not delivery.paired:
+        delivery.dequeue = span
+        book.held.append((span.end + HOLD, delivery))
+    else:
+        book.spans.append(span)
+
+
+def _too_old(book: Book, seen: Seen, waiting: Waiting | None) -> bool:
+    policy, event = book.policy, seen.event
+    since = waiting.since if waiting is not None else seen.fields.enqueued_at or seen.fields.created_at
+    return event.framework in policy.linked or bool(since and event.done - since > policy.max_age)
+
+
+def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | None) -> None:
+    event, fields = seen.event, seen.fields
+    queue = label(span.job)
+    depth = book.measures.depth.get(queue)
+    if depth:
+        book.measures.depth_is(queue, depth - 1)
+        span.facts[a.DEPTH] = depth - 1
+    if waiting is not None:
+        span.start = max(span.start, min(waiting.since, span.end))
+        book.wait(span, waiting.since, "wire")
+    else:
+        stamped = fields.enqueued_at or (fields.created_at if not fields.attempt else 0)
+        if stamped:
+            book.wait(span, stamped, "envelope")
+    if event.dest:
+        span.facts[a.PROCESSING_LIST] = event.dest.decode(errors="backslashreplace")
+    worker = seen.framework.worker(event.dest)
+    if worker:
+        span.facts[a.WORKER_ID] = worker
+    if event.batch > 1:
+        span.facts[a.BATCH_COUNT] = event.batch
+    book.name_client(seen, span)

@@ -1,0 +1,101 @@
+"""A job comes to a queue: for the first time, given back by its worker, recovered, or taken from the dead letters."""
+
+from __future__ import annotations
+
+from proxy.context.traceparent import SpanContext, unpack
+from proxy.events import Carry, JobEvent, Outcome, Verdict
+from proxy.tracer import attributes as a
+from proxy.tracer.book import Book, Seen, label
+from proxy.tracer.jobs import Delivery, Job, Status, Waiting
+from proxy.tracer.settle import end
+from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
+
+
+def enqueue(book: Book, seen: Seen) -> None:
+    event = seen.event
+    context = unpack(event.context) if event.context else None
+    if context is None:
+        begun = book.begin(seen)
+        context = SpanContext(begun.trace_id, book.ids.span_id(), begun.flags)
+    found = event.carry is Carry.FOUND
+    span_id = book.ids.span_id() if found else context.span_id
+    span = seen.span(Operation.ENQUEUE, Kind.CLIENT if found else Kind.PRODUCER, context, span_id)
+    span.parent_id = context.span_id if found else event.previous
+    if event.carry is Carry.ADOPTED and event.previous:
+        span.facts[a.PARENT_UNVERIFIED] = True
+    _describe_enqueue(book, seen, span)
+    book.spans.append(span)
+    if event.outcome is Outcome.ERROR:
+        span.error = event.error
+        return
+    job, known = book.job(seen, Status.ENQUEUED)
+    job.enqueues.append(context.span_id)
+    late = _late(job, event) if known else None
+    if late is not None:
+        _pair(book, late, span, event)
+        return
+    if known:
+        _again(book, job, seen, span)
+    job.status = Status.ENQUEUED
+    job.waiting.append(Waiting(context, event.done, span.links))
+    if event.number >= 0:
+        book.measures.depth_is(label(span.job), event.number)
+
+
+def _describe_enqueue(book: Book, seen: Seen, span: Span) -> None:
+    event = seen.event
+    if event.number >= 0:
+        span.facts[a.DEPTH] = event.number
+    if event.batch > 1:
+        span.facts[a.BATCH_COUNT] = event.batch
+    if event.outcome is Outcome.UNKNOWN:
+        span.facts[a.OUTCOME] = "unknown"
+    book.name_client(seen, span)
+
+
+def _pair(book: Book, delivery: Delivery, enqueue: Span, event: JobEvent) -> None:
+    """The consumer was faster than the producer's reply: put the two together after all."""
+    delivery.paired = True
+    dequeue = delivery.dequeue
+    if dequeue is None:
+        return
+    dequeue.start = min(max(dequeue.start, event.done), dequeue.end)
+    dequeue.facts.pop(a.PARENT_UNVERIFIED, None)
+    book.wait(dequeue, event.done, "wire")
+    if event.carry is Carry.NONE and not dequeue.parent_id:
+        # Nothing is stored that could have told the consumer: it is put into the trace now.
+        dequeue.trace_id, dequeue.parent_id, dequeue.flags = enqueue.trace_id, enqueue.span_id, enqueue.flags
+        dequeue.sampled = enqueue.sampled
+        dequeue.facts[a.PAIRING] = "digest"
+        delivery.trace_id, delivery.sampled, delivery.flags = enqueue.trace_id, enqueue.sampled, enqueue.flags
+    book.release(delivery)
+
+
+def _again(book: Book, job: Job, seen: Seen, span: Span) -> None:
+    """A job that is known comes to a queue once more: given back, recovered, taken from the dead letters."""
+    event, fields = seen.event, seen.fields
+    delivery = next(
+        (one for one in reversed(job.deliveries)
+         if one.open and one.verdict is Verdict.NONE and one.attempt <= fields.attempt and one.at <= event.done),
+        None,
+    )  # fmt: skip
+    if delivery is not None:
+        delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "retry", Status.RETRYING
+        delivery.events += (SpanEvent("job.retry", event.done, {a.RETRY_COUNT: fields.attempt}),)
+        job.failed = Link(delivery.trace_id, delivery.process_id, "retry_of", delivery.flags)
+        if not delivery.dest:
+            end(book, job, delivery, event.done)
+    elif job.failed is None and not job.waiting and job.deliveries:
+        last = job.deliveries[-1]
+        job.failed = Link(last.trace_id, last.process_id, "previous", last.flags)
+    if job.failed is not None:
+        span.links += (job.failed,)
+        job.failed = None
+
+
+def _late(job: Job, event: JobEvent) -> Delivery | None:
+    """The delivery that overtook this enqueue on its way here."""
+    for delivery in job.deliveries:
+        if not delivery.paired and event.at <= delivery.at:
+            return delivery
+    return None

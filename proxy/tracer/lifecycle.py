@@ -1,0 +1,138 @@
+"""Events in, spans out: what happened to each job, as far as the wire shows it.
+
+Pure: it is handed every time, and its ids come from a source it is handed.  Events may come in any order: a consumer
+can have a job before its producer has the reply, and one job's commands travel on several connections.
+
+========== ===============================================================================================
+span       is made
+========== ===============================================================================================
+enqueue    by ENQUEUE, at once
+dequeue    by DEQUEUE; where nothing is known of the enqueue yet, it is held for `HOLD` and starts no earlier than that
+process    by what ends the delivery: ACK, SETTLE, RECLAIM, NEXT_POP; or, without a processing list, by OUTCOME,
+           DEAD_LETTER or the push of the retry.  Never by expiry: an end that nobody saw is not made up.
+purge      by PURGE
+========== ===============================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from proxy.context.carry import Carrier
+from proxy.context.sampling import Rates
+from proxy.events import Connection, JobEvent, Op, Record
+from proxy.frameworks.base import Framework
+from proxy.tracer import attributes as a
+from proxy.tracer import settle
+from proxy.tracer.book import Book, Policy, Seen, label
+from proxy.tracer.dequeue import dequeue
+from proxy.tracer.enqueue import enqueue
+from proxy.tracer.jobs import Status
+from proxy.tracer.measures import Measures
+from proxy.tracer.span import Kind, Operation, Span
+
+
+class Lifecycle:
+    def __init__(self, frameworks: Iterable[Framework], carrier: Carrier, rates: Rates, policy: Policy) -> None:
+        self._book = Book(frameworks, carrier, rates, policy)
+
+    @property
+    def measures(self) -> Measures:
+        return self._book.measures
+
+    def feed(self, worker: int, record: Record) -> list[Span]:
+        """Take a record of a relay worker in; the spans that it finished."""
+        if isinstance(record, JobEvent):
+            self._event(worker, record)
+        elif isinstance(record, Connection):
+            self._connection(worker, record)
+        return self._finished()
+
+    def gap(self, worker: int, count: int) -> None:
+        """``count`` records of this worker were lost."""
+        self._book.measures.lost_events += count
+
+    def tick(self, now: int) -> list[Span]:
+        """Let time pass: spans that have waited long enough."""
+        book = self._book
+        while book.held and book.held[0][0] <= now:
+            book.release(book.held.popleft()[1])
+        for job in book.jobs.expired(now):
+            book.forget(job)
+        return self._finished()
+
+    def flush(self) -> list[Span]:
+        """Every span that is held: the tracer is about to stop."""
+        while self._book.held:
+            self._book.release(self._book.held.popleft()[1])
+        return self._finished()
+
+    def _finished(self) -> list[Span]:
+        spans, self._book.spans = self._book.spans, []
+        return spans
+
+    def _event(self, worker: int, event: JobEvent) -> None:
+        book, conn = self._book, (worker, event.conn)
+        framework = book.frameworks.get(event.framework)
+        if framework is None:
+            return
+        if event.op is Op.NEXT_POP:
+            settle.next_pop(book, conn, event.at, framework)
+            return
+        handler = _HANDLERS.get(event.op)
+        if handler is not None:
+            connection = book.connections.get(conn)
+            upstream = "" if connection is None else connection.upstream
+            handler(book, Seen(conn, framework, event, framework.fields(event.value), upstream))
+
+    def _connection(self, worker: int, record: Connection) -> None:
+        conn = (worker, record.conn)
+        if record.open:
+            self._book.connections[conn] = record
+        else:
+            settle.next_pop(self._book, conn, record.at, None)
+            self._book.connections.pop(conn, None)
+
+
+def _cancel(book: Book, seen: Seen) -> None:
+    job = book.known(seen)
+    if job is not None and job.waiting:
+        job.waiting.popleft()
+        job.status = Status.CANCELLED
+
+
+def _move(book: Book, seen: Seen) -> None:
+    job = book.known(seen)
+    if job is not None:
+        job.status = Status.ENQUEUED
+
+
+def _heard(book: Book, seen: Seen) -> None:
+    if seen.event.value:
+        book.known(seen)
+
+
+def _purge(book: Book, seen: Seen) -> None:
+    span = seen.span(Operation.PURGE, Kind.CLIENT, book.begin(seen), book.ids.span_id())
+    depth = book.measures.depth.get(label(span.job))
+    if depth is not None:
+        span.facts[a.PURGED] = depth
+        book.measures.depth_is(label(span.job), 0)
+    book.name_client(seen, span)
+    book.spans.append(span)
+
+
+_HANDLERS: Final[dict[Op, Callable[[Book, Seen], None]]] = {
+    Op.ENQUEUE: enqueue,
+    Op.DEQUEUE: dequeue,
+    Op.OUTCOME: settle.outcome,
+    Op.DEAD_LETTER: settle.outcome,
+    Op.SETTLE: settle.settle,
+    Op.ACK: settle.ack,
+    Op.RECLAIM: settle.reclaim,
+    Op.CANCEL: _cancel,
+    Op.MOVE: _move,
+    Op.HEARTBEAT: _heard,
+    Op.PURGE: _purge,
+}

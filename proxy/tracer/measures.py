@@ -1,0 +1,58 @@
+"""What the tracer measures of jobs, for Prometheus: plain numbers, rendered on a scrape."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0)
+"""Seconds. The first fourteen are those that the messaging conventions advise; jobs last longer."""
+
+Label = tuple[str, str]
+"""Framework and queue."""
+
+_LABELS: Final = 1000
+
+
+class Histogram:
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+
+
+class Measures:
+    """By framework and queue; after 1,000 pairs the rest is counted under the queue ``other``."""
+
+    def __init__(self) -> None:
+        self.wait: dict[Label, Histogram] = {}
+        self.process: dict[Label, Histogram] = {}
+        self.in_flight: dict[Label, int] = {}
+        self.depth: dict[Label, int] = {}
+        self.evicted = 0
+        """Jobs forgotten because there were too many."""
+        self.orphans = 0
+        """Settles whose delivery this tracer has not seen."""
+        self.lost_events = 0
+        """Records missing between batches."""
+
+    def _label(self, known: dict[Label, Histogram] | dict[Label, int], label: Label) -> Label:
+        return label if label in known or len(known) < _LABELS else (label[0], "other")
+
+    def waited(self, label: Label, ns: int) -> None:
+        self.wait.setdefault(self._label(self.wait, label), Histogram()).observe(ns / 1e9)
+
+    def processed(self, label: Label, ns: int) -> None:
+        self.process.setdefault(self._label(self.process, label), Histogram()).observe(ns / 1e9)
+
+    def flight(self, label: Label, change: int) -> None:
+        label = self._label(self.in_flight, label)
+        self.in_flight[label] = max(0, self.in_flight.get(label, 0) + change)
+
+    def depth_is(self, label: Label, depth: int) -> None:
+        self.depth[self._label(self.depth, label)] = depth

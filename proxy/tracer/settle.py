@@ -1,0 +1,138 @@
+"""An attempt ends: how, by whose word, and when."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.events import Op, Verdict
+from proxy.frameworks.base import Framework
+from proxy.tracer import attributes as a
+from proxy.tracer.book import Book, Seen, label
+from proxy.tracer.jobs import Delivery, Job, Status
+from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
+
+_STATUS: Final = {Verdict.SUCCESS: Status.SUCCEEDED, Verdict.FAILURE: Status.FAILED}
+
+
+def _find(book: Book, job: Job, seen: Seen, dest: bytes | None) -> Delivery | None:
+    """The open delivery an event speaks of: of the same attempt, if there is one; the oldest of those."""
+    ready = [one for one in job.deliveries if one.open and (dest is None or one.dest == dest)]
+    same = [one for one in ready if one.attempt == seen.fields.attempt]
+    decided = [one for one in same or ready if (one.verdict is Verdict.NONE) is (dest is None)]
+    return next(iter(decided or same or ready), None)
+
+
+def outcome(book: Book, seen: Seen) -> None:
+    """The job was put on the completed or the dead letter list; a processing list may still hold it."""
+    event, job = seen.event, book.known(seen)
+    delivery = None if job is None else _find(book, job, seen, None)
+    if job is None or delivery is None:
+        book.measures.orphans += 1
+        return
+    delivery.verdict = event.verdict
+    if event.op is Op.DEAD_LETTER:
+        delivery.error, delivery.status = "dead_letter", Status.DEAD
+        delivery.events += (SpanEvent("job.dead_letter", event.done, {a.QUEUE_NAME: event.queue}),)
+        job.failed = Link(delivery.trace_id, delivery.process_id, "requeued_from", delivery.flags)
+    elif event.verdict is Verdict.SUCCESS:
+        delivery.status = Status.SUCCEEDED
+    if not delivery.dest:
+        end(book, job, delivery, event.done)
+
+
+def settle(book: Book, seen: Seen) -> None:
+    job = book.known(seen)
+    delivery = None if job is None else _find(book, job, seen, None)
+    if job is None or delivery is None:
+        book.measures.orphans += 1
+        return
+    delivery.verdict = seen.event.verdict
+    if delivery.verdict is Verdict.FAILURE:
+        delivery.error = delivery.error or "failure"
+    end(book, job, delivery, seen.event.done)
+
+
+def ack(book: Book, seen: Seen) -> None:
+    event, job = seen.event, book.known(seen)
+    delivery = None if job is None else _find(book, job, seen, event.key)
+    if job is None or delivery is None:
+        book.measures.orphans += 1
+        return
+    if not event.number:
+        delivery.verdict, delivery.error = Verdict.FAILURE, "ack_lost"
+    elif delivery.verdict is Verdict.NONE:
+        delivery.verdict = seen.framework.acked
+        delivery.error = "poison" if delivery.verdict is Verdict.FAILURE else ""
+    end(book, job, delivery, event.done)
+
+
+def reclaim(book: Book, seen: Seen) -> None:
+    event = seen.event
+    job, _ = book.job(seen, Status.UNKNOWN)
+    delivery = _find(book, job, seen, event.key)
+    if delivery is None:
+        book.measures.orphans += 1
+        return
+    delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "reclaimed", Status.RETRYING
+    job.failed = Link(delivery.trace_id, delivery.process_id, "reclaimed_from", delivery.flags)
+    end(book, job, delivery, event.done)
+
+
+def next_pop(book: Book, conn: tuple[int, int], at: int, framework: Framework | None) -> None:
+    """The connection wants its next job, or is gone (no framework): what it had is over."""
+    popped = book.popped.pop(conn, [])
+    for job, delivery in popped:
+        if framework is not None and delivery.framework is not framework:
+            book.popped.setdefault(conn, []).append((job, delivery))
+        elif delivery.open:
+            end(book, job, delivery, at, inferred=True)
+
+
+def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = False) -> None:
+    delivery.open = False
+    book.release(delivery)
+    if delivery.status is Status.RUNNING:
+        delivery.status = _STATUS.get(delivery.verdict, Status.UNKNOWN)
+    if job.deliveries[-1] is delivery and not job.waiting:
+        job.status = delivery.status
+    facts = delivery.facts
+    last = max(at, delivery.at)
+    book.measures.flight(label(facts), -1)
+    book.measures.processed(label(facts), last - delivery.at)
+    if facts.framework in book.policy.without_process:
+        return
+    span = Span(
+        operation=Operation.PROCESS,
+        kind=Kind.CONSUMER,
+        trace_id=delivery.trace_id,
+        span_id=delivery.process_id,
+        parent_id=delivery.dequeue_id,
+        start=delivery.at,
+        end=last,
+        job=facts,
+        sampled=delivery.sampled,
+        flags=delivery.flags,
+        links=delivery.links,
+        events=delivery.events,
+    )
+    span.facts = {a.DURATION_MS: (last - delivery.at) / 1e6}
+    _describe_end(delivery, span)
+    if inferred:
+        span.facts[a.END_INFERRED] = True
+    book.spans.append(span)
+
+
+def _describe_end(delivery: Delivery, span: Span) -> None:
+    again = delivery.error in ("retry", "reclaimed")
+    if delivery.verdict is Verdict.FAILURE:
+        span.error = delivery.error or "failure"
+        if span.job.fields.error:
+            span.facts[a.JOB_ERROR] = span.job.fields.error
+        if delivery.framework.backs_off_inside and delivery.error in ("retry", "dead_letter"):
+            span.facts[a.INCLUDES_BACKOFF] = True
+        span.facts[a.STATUS] = "retry" if again else "failure"
+    elif delivery.verdict is Verdict.SUCCESS:
+        span.facts[a.STATUS] = "success"
+    worker = delivery.framework.worker(delivery.dest)
+    if worker:
+        span.facts[a.WORKER_ID] = worker

@@ -1,0 +1,25 @@
+"""Frameworks as a configuration would build them, for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.config import GoRedisWorkQueueSettings, ListSettings
+from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
+from proxy.frameworks.lists import Lists
+
+
+def lists(**options: Any) -> Lists:
+    """``frameworks.list`` with queues ``jobs*``, processing ``work*``, completed ``done`` and dead letters ``dead``."""
+    defaults: dict[str, Any] = {
+        "queues": ("jobs*",),
+        "processing": ("work*",),
+        "completed": ("done",),
+        "dead_letter": ("dead",),
+        "attempt": "attempt",
+    }
+    return Lists(ListSettings(**{**defaults, **options}))
+
+
+def go_redis_work_queue(**options: Any) -> GoRedisWorkQueue:
+    return GoRedisWorkQueue(GoRedisWorkQueueSettings(**options))
