@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cached_property
 from textwrap import dedent
 from typing import Any
 
@@ -58,8 +59,8 @@ def traceparent(number: int, flags: int = 3) -> str:
 
 
 class CountedIds:
-    def __init__(self, *, spans_from: int = 0) -> None:
-        self.traces, self.spans = 0, spans_from
+    def __init__(self, start: int = 0) -> None:
+        self.traces = self.spans = start
 
     def trace_id(self) -> bytes:
         self.traces += 1
@@ -92,7 +93,7 @@ def _raw(text: str) -> bytes:
     return text.encode("latin-1", "backslashreplace").decode("unicode_escape").encode("latin-1")
 
 
-_TOKEN = re.compile(r"""raw\s+("(?:[^"\\]|\\.)*")|([%~>]?)\[|(\])|("(?:[^"\\]|\\.)*"|'[^']*')|nil3|nil|[:+\-][^\],]*|,|\s+""")
+_TOKEN = re.compile(r"""raw\s+("(?:[^"\\]|\\.)*")|([%~>]?)\[|(\])|("(?:[^"\\]|\\.)*"|'[^']*')|nil3|nil|[:+][^\],\s]*|-[^\],]*|,|\s+""")
 
 
 def _replies(text: str) -> Iterator[bytes]:
@@ -145,7 +146,7 @@ class Play:
             max_inspect=options.get("max_inspect", 1 << 20),
         )
         self.lifecycle = Lifecycle(
-            frameworks, Carrier(deriver, CountedIds(spans_from=100)), rates, options.get("policy", Policy())
+            frameworks, Carrier(deriver, CountedIds(100)), rates, options.get("policy", Policy())
         )
         self.sessions: dict[str, Session] = {}
         self.sent: dict[str, bytes] = {}
@@ -172,6 +173,7 @@ class Play:
     def connections(self) -> list[Connection]:
         return [record for record in self.records if isinstance(record, Connection)]
 
+    @cached_property
     def spans(self) -> list[Span]:
         """What the lifecycle makes of the events."""
         spans = [span for record in self.records for span in self.lifecycle.feed(0, record)]
@@ -179,7 +181,7 @@ class Play:
 
     def tree(self) -> str:
         """Every trace as an indented tree, children by start."""
-        return tree(self.spans())
+        return tree(self.spans)
 
 
 def tree(spans: list[Span]) -> str:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
-from proxy.context.json_slot import refused
+from proxy.context.json_slot import member_names, refused
 from proxy.context.slot import NoSlot, Slot, State
 from proxy.context.traceparent import SpanContext
 
@@ -55,6 +55,8 @@ def _find(value: bytes, key: bytes) -> tuple[int, int] | None:
     """
     if value.lower().count(b'"%s"' % key) != 1:
         return None
+    if b"\\u" in value and [name.lower() for name in member_names(value)].count(key.decode()) != 1:
+        return None
     match = _pattern(key).search(value)
     return None if match is None else match.span(1)
 
@@ -65,7 +67,7 @@ def adopted_slot(value: bytes, trace_key: bytes = b"trace_id", span_key: bytes =
     if refusal is not None:
         return refusal
     trace_at, span_at = _find(value, trace_key), _find(value, span_key)
-    if trace_at is None or span_at is None or b"\\u" in value[: max(trace_at[1], span_at[1])]:
+    if trace_at is None or span_at is None:
         return NoSlot(State.REFUSED, "similar_key" if trace_at or span_at else "foreign")
     trace, span = value[slice(*trace_at)].decode(), value[slice(*span_at)].decode()
     if not trace and not span:

@@ -82,7 +82,7 @@ def json_slot(value: bytes, key: bytes = KEY) -> Slot:
     if b"\\u" not in value and key not in value.lower():
         return JsonSlot(value, key)
     name = key.decode()
-    alike = [member for member in _names(value) if member.lower() == name]
+    alike = [member for member in member_names(value) if member.lower() == name]
     if not alike:
         return JsonSlot(value, key)
     if alike != [name]:
@@ -105,8 +105,8 @@ def refused(value: bytes) -> NoSlot | None:
     return None
 
 
-def _names(value: bytes) -> list[str]:
-    """Names of the top-level members, in order, as often as they occur."""
+def member_names(value: bytes) -> list[str]:
+    """Names of an object's top-level members, in order, as often as they occur."""
     outermost: list[str] = []
 
     def remember(pairs: list[tuple[str, object]]) -> None:
