@@ -75,7 +75,8 @@ def when(found: object) -> int:
         return 0
     for digits, scale in ((10, 10**9), (13, 10**6), (16, 10**3), (19, 1)):
         if 10 ** (digits - 1) <= found < 10**digits:
-            return int(found) * scale if isinstance(found, int) else int(found * scale)
+            whole = int(found)
+            return whole * scale + int((found - whole) * scale)
     return 0
 
 

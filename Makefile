@@ -1,0 +1,45 @@
+# Needs Python 3.11 or later and make; all else goes into .venv. Another Python: make PYTHON=python3.13 …
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo    see the traces of some jobs: starts a Redis of its own, needs nothing else"
+	@echo "make test    all tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make bench   measure, against the budgets in the design"
+	@echo "make clean   remove what was made here"
+
+demo: $(VENV)/.demo
+	$(BIN)/redspan demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp for each set of dependencies: made once, and again when pyproject.toml changes.
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,641 @@
+"""Loading settings: what stands above what, where a value came from, and what is said when one is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from proxy.config import Listener, Settings
+from proxy.config_sources import ConfigError, Loaded, load
+
+SEED = """\
+redis:
+  host: localhost
+  port: 6379
+
+tracing:
+  enabled: true
+  service_name: "work-queue"
+  endpoint: "localhost:4317"
+  sampling:
+    default_rate: 0.1
+    queue_rates:
+      critical: 1.0
+      batch: 0.01
+  security:
+    filter_attributes: true
+    redact_pii: true
+"""
+
+Write: TypeAlias = Callable[[str], Path]
+RATE = "tracing.sampling.default_rate"
+ENV_RATE = "REDSPAN_TRACING__SAMPLING__DEFAULT_RATE"
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes a settings file; its name is ``redspan.yaml``, whatever the folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str) -> Path:
+        path = Path("redspan.yaml")
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def from_env(**environ: str) -> Loaded:
+    return load(None, {}, environ)
+
+
+def problems(
+    file: Path | None = None, flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+) -> list[str]:
+    """What is wrong, in the words that the user sees."""
+    with pytest.raises(ConfigError) as caught:
+        load(file, flags or {}, environ or {})
+    assert str(caught.value) == "\n".join(map(str, caught.value.problems))
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    loaded = load(None, {"listen": None, "upstream": None, "admin": None}, {"PATH": "/bin"})
+    assert loaded.settings == Settings()
+    assert set(loaded.origins.values()) == {"default"}
+    assert loaded.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "---\n", "# nothing\n", "tracing:\nlisteners:\n", "tracing: {sampling: , endpoint: }\n"]
+)
+def test_keys_with_nothing_behind_them_are_not_set(write: Write, text: str) -> None:
+    assert load(write(text), {}, {}).settings == Settings()
+
+
+class TestSeed:
+    """The 'After' file of the seed document, as it stands."""
+
+    def test_loads(self, write: Write) -> None:
+        settings = load(write(SEED), {}, {}).settings
+        assert settings.listeners == (Listener(upstream="redis://localhost:6379"),)
+        assert settings.tracing.enabled
+        assert settings.tracing.service_name == "work-queue"
+        assert settings.tracing.resolved_protocol() == "grpc"
+        assert settings.tracing.resolved_endpoint() == "http://localhost:4317"
+        assert settings.tracing.sampling.rate("critical", "jobqueue:critical") == 1.0
+        assert settings.tracing.sampling.rate("x", "batch") == 0.01
+        assert settings.tracing.sampling.rate("x", "y") == 0.1
+        assert settings.tracing.security.redact_pii
+
+    def test_origins(self, write: Write) -> None:
+        origins = load(write(SEED), {}, {}).origins
+        assert origins["listeners[0].upstream"] == "file redspan.yaml:1"
+        assert origins["listeners[0].bind"] == "default"
+        assert origins["tracing.endpoint"] == "file redspan.yaml:8"
+        assert origins["tracing.sampling.queue_rates.batch"] == "file redspan.yaml:13"
+
+    @pytest.mark.parametrize(
+        ("redis", "upstream"),
+        [
+            ("{}", "redis://127.0.0.1:6379"),
+            ("{host: redis}", "redis://redis:6379"),
+            ("{port: 7000}", "redis://127.0.0.1:7000"),
+            ('{host: "::1", port: "7000"}', "redis://[::1]:7000"),
+        ],
+    )
+    def test_either_half_has_a_default(self, write: Write, redis: str, upstream: str) -> None:
+        assert load(write(f"redis: {redis}"), {}, {}).settings.listeners[0].upstream == upstream
+
+    def test_beside_a_listener_without_an_upstream(self, write: Write) -> None:
+        file = write("redis: {host: redis}\nlisteners: [{bind: 'localhost:1'}]\n")
+        assert load(file, {}, {}).settings.listeners == (Listener("localhost:1", "redis://redis:6379"),)
+
+    @pytest.mark.parametrize("listeners", ["[{upstream: a}]", "[{bind: 'a:1'}, {bind: 'a:2'}]"])
+    def test_not_beside_an_upstream_or_several_listeners(self, write: Write, listeners: str) -> None:
+        file = write(f"listeners: {listeners}\nredis: {{host: redis}}\n")
+        assert problems(file) == ["redspan.yaml:2: redis: expected either redis or listeners[].upstream, found both"]
+
+    def test_other_keys(self, write: Write) -> None:
+        assert problems(write("redis: {hots: a}\n")) == [
+            "redspan.yaml:1: redis.hots: expected host or port, found hots (the rest goes into listeners[].upstream)"
+        ]
+        assert problems(write("redis: localhost\n")) == ['redspan.yaml:1: redis: expected a mapping, found "localhost"']
+
+    def test_a_port_that_is_none(self, write: Write) -> None:
+        [problem] = problems(write("\nredis: {port: 99999}\n"))
+        assert problem.startswith("redspan.yaml:2: listeners[0].upstream: expected an address such as redis://")
+        assert problem.endswith('found "redis://127.0.0.1:99999" (the port is a number up to 65535)')
+
+
+class TestPrecedence:
+    def test_one_value_through_all_sources(self, write: Write) -> None:
+        file = write("tracing: {sampling: {default_rate: 0.3}}\n")
+        otel = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.4"}
+        chain = [
+            (load(file, {}, {ENV_RATE: "0.2", **otel}), 0.2, f"env {ENV_RATE}"),
+            (load(file, {}, otel), 0.3, "file redspan.yaml:1"),
+            (load(None, {}, otel), 0.4, "env OTEL_TRACES_SAMPLER_ARG"),
+            (load(None, {}, {}), 1.0, "default"),
+        ]
+        for loaded, rate, origin in chain:
+            assert loaded.settings.tracing.sampling.default_rate == rate
+            assert loaded.origins[RATE] == origin
+
+    def test_flags_are_the_strongest(self, write: Write) -> None:
+        file = write("listeners: [{bind: 'file:1', upstream: 'file:2', service_name: kept}]\nadmin: {bind: 'file:3'}\n")
+        environ = {"REDSPAN_LISTENERS__0__BIND": "env:1", "REDSPAN_ADMIN__BIND": "env:3"}
+        loaded = load(file, {"listen": "flag:1", "upstream": "flag:2", "admin": None}, environ)
+        assert loaded.settings.listeners == (Listener("flag:1", "flag:2", "kept"),)
+        assert loaded.settings.admin.bind == "env:3"
+        assert loaded.origins["listeners[0].bind"] == "flag --listen"
+        assert loaded.origins["listeners[0].upstream"] == "flag --upstream"
+        assert loaded.origins["listeners[0].service_name"] == "file redspan.yaml:1"
+        assert loaded.origins["admin.bind"] == "env REDSPAN_ADMIN__BIND"
+
+    def test_mappings_are_merged_entry_by_entry(self, write: Write) -> None:
+        file = write("tracing:\n  resource_attributes:\n    team: file\n    tier: file\n")
+        environ = {
+            "REDSPAN_TRACING__RESOURCE_ATTRIBUTES": '{"team": "env"}',
+            "OTEL_RESOURCE_ATTRIBUTES": "tier=otel,k8s.pod.name=otel",
+        }
+        loaded = load(file, {}, environ)
+        assert loaded.settings.tracing.resource_attributes == {"team": "env", "tier": "file", "k8s.pod.name": "otel"}
+        assert loaded.origins["tracing.resource_attributes.team"] == "env REDSPAN_TRACING__RESOURCE_ATTRIBUTES"
+        assert loaded.origins["tracing.resource_attributes.tier"] == "file redspan.yaml:4"
+        assert loaded.origins['tracing.resource_attributes["k8s.pod.name"]'] == "env OTEL_RESOURCE_ATTRIBUTES"
+
+    def test_lists_replace_one_another(self, write: Write) -> None:
+        file = write("frameworks: {list: {queues: [a, b]}}\n")
+        environ = {"REDSPAN_FRAMEWORKS__LIST__QUEUES": "[c]"}
+        assert load(file, {}, environ).settings.frameworks.list.queues == ("c",)
+
+    def test_a_list_of_listeners_hides_the_weaker_one(self, write: Write) -> None:
+        file = write("listeners: [{bind: 'file:1', service_name: file}, {bind: 'file:2'}]\n")
+        environ = {"REDSPAN_LISTENERS": "[{bind: 'env:1'}]", "REDSPAN_LISTENERS__0__SERVICE_NAME": "env"}
+        assert load(file, {}, environ).settings.listeners == (Listener("env:1", service_name="env"),)
+
+
+class TestEnvironment:
+    def test_types(self) -> None:
+        settings = from_env(
+            REDSPAN_TRACING__ENABLED="false",
+            REDSPAN_TRACING__SERVICE_VERSION="1.10",  # text stays as it is
+            REDSPAN_TRACING__CONSOLE_EXPORTER="tree",
+            REDSPAN_TRACING__HEADERS="authorization: Bearer x",
+            REDSPAN_TRACING__EXPORT__TIMEOUT="1500ms",
+            REDSPAN_TRACING__EXPORT__INTERVAL="2",
+            REDSPAN_TRACING__SAMPLING__QUEUE_RATES='{"mail:*": 0.5}',
+            REDSPAN_RELAY__MAX_INSPECT_BYTES="64KiB",
+            REDSPAN_FRAMEWORKS__LIST__IDENTITY="[id, meta.created]",
+            REDSPAN_FRAMEWORKS__LIST__END="none",
+        ).settings
+        assert not settings.tracing.enabled
+        assert settings.tracing.service_version == "1.10"
+        assert settings.tracing.console_exporter == "tree"
+        assert settings.tracing.headers == {"authorization": "Bearer x"}
+        assert settings.tracing.export.timeout == 1.5
+        assert settings.tracing.export.interval == 2.0
+        assert settings.tracing.sampling.queue_rates == {"mail:*": 0.5}
+        assert settings.relay.max_inspect_bytes == 65536
+        assert settings.frameworks.list.identity == ("id", "meta.created")
+        assert settings.frameworks.list.end == "none"
+
+    def test_case_does_not_count_and_a_hyphen_is_an_underscore(self) -> None:
+        environ = {"redspan_frameworks__Go_Redis_Work_Queue__prefix": "jobs:"}
+        assert load(None, {}, environ).settings.frameworks.go_redis_work_queue.queues[0] == "jobs:high_priority"
+
+    def test_empty_is_not_set(self) -> None:
+        assert from_env(REDSPAN_ADMIN__BIND="", OTEL_SERVICE_NAME="").settings == Settings()
+
+    def test_a_whole_section(self) -> None:
+        environ = {"REDSPAN_TRACING": "{service_name: a, environment: b}", "REDSPAN_TRACING__SERVICE_NAME": "c"}
+        loaded = load(None, {}, environ)
+        assert loaded.settings.tracing.service_name == "c"  # the more specific one
+        assert loaded.settings.tracing.environment == "b"
+        assert loaded.origins["tracing.environment"] == "env REDSPAN_TRACING"
+
+    def test_listeners_by_index(self) -> None:
+        names = [f"REDSPAN_LISTENERS__{i}__BIND" for i in range(12)]
+        listeners = load(None, {}, {name: f"h:{i + 1}" for i, name in enumerate(names)}).settings.listeners
+        assert [listener.bind for listener in listeners] == [f"h:{i + 1}" for i in range(12)]
+
+    def test_an_index_without_those_before_it(self) -> None:
+        assert problems(environ={"REDSPAN_LISTENERS__7__BIND": "h:1"}) == [
+            "env REDSPAN_LISTENERS__7__BIND: listeners[7].bind: expected an index up to 1, found 7"
+        ]
+
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("REDSPAN_TRACING__SAMPLNG__DEFAULT_RATE", f" (did you mean {ENV_RATE}?)"),
+            ("REDSPAN_TRACING_ENABLED", " (did you mean REDSPAN_TRACING__ENABLED?)"),
+            ("REDSPAN_TRACING__HEADERS__KEY", " (did you mean REDSPAN_TRACING__HEADERS?)"),
+            ("REDSPAN_XYZZY__123", ""),
+        ],
+    )
+    def test_an_unknown_name(self, name: str, hint: str) -> None:
+        assert problems(environ={name: "x"}) == [
+            f"env {name}: expected the name of a setting, found an unknown one{hint}"
+        ]
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "REDSPAN_SERVICE_HOST",
+            "REDSPAN_SERVICE_PORT",
+            "REDSPAN_SERVICE_PORT_REDIS",
+            "REDSPAN_PORT",
+            "REDSPAN_PORT_6380_TCP",
+            "REDSPAN_PORT_6380_TCP_ADDR",
+            "REDSPAN_ADMIN_PORT_9464_TCP_PROTO",
+        ],
+    )
+    def test_what_kubernetes_sets_for_a_service_named_redspan_is_no_mistake(self, name: str) -> None:
+        assert load(None, {}, {name: "tcp://10.0.0.1:6380"}).settings == Settings()
+
+    def test_text_that_is_no_yaml(self) -> None:
+        [problem] = problems(environ={"REDSPAN_TRACING__HEADERS": "{authorization: hidden"})
+        assert problem.startswith("env REDSPAN_TRACING__HEADERS: expected YAML, found an error: expected ',' or '}'")
+        assert "hidden" not in problem
+
+
+class TestOtel:
+    def test_names(self) -> None:
+        loaded = from_env(
+            OTEL_SERVICE_NAME="orders",
+            OTEL_RESOURCE_ATTRIBUTES="service.name=n,service.version=1.1,deployment.environment.name=p, a%20b =c%2Cd,",
+            OTEL_SDK_DISABLED="True",
+            OTEL_BSP_SCHEDULE_DELAY="250",
+            OTEL_BSP_MAX_QUEUE_SIZE="2048",
+            OTEL_BSP_MAX_EXPORT_BATCH_SIZE="100",
+            OTEL_EXPORTER_OTLP_TIMEOUT="3000",
+            OTEL_EXPORTER_OTLP_HEADERS="Api-Key=a%3Db==,x=y",
+        )
+        tracing = loaded.settings.tracing
+        assert tracing.service_name == "orders"
+        assert tracing.service_version == "1.1"
+        assert tracing.environment == "p"
+        assert tracing.resource_attributes == {"a b": "c,d"}
+        assert not tracing.enabled
+        assert (tracing.export.interval, tracing.export.timeout) == (0.25, 3.0)
+        assert (tracing.export.buffer, tracing.export.batch_size) == (2048, 100)
+        assert tracing.headers == {"api-key": "a=b==", "x": "y"}
+        assert loaded.origins["tracing.headers.x"] == "env OTEL_EXPORTER_OTLP_HEADERS"
+        assert loaded.warnings == ()
+
+    @pytest.mark.parametrize(
+        ("sampler", "argument", "rate", "variable"),
+        [
+            ("always_on", "0.5", 1.0, "OTEL_TRACES_SAMPLER"),
+            ("always_off", "", 0.0, "OTEL_TRACES_SAMPLER"),
+            ("parentbased_always_off", "", 0.0, "OTEL_TRACES_SAMPLER"),
+            ("traceidratio", "0.25", 0.25, "OTEL_TRACES_SAMPLER_ARG"),
+            ("parentbased_traceidratio", "0.25", 0.25, "OTEL_TRACES_SAMPLER_ARG"),
+            ("parentbased_traceidratio", "", 1.0, "OTEL_TRACES_SAMPLER"),
+        ],
+    )
+    def test_samplers(self, sampler: str, argument: str, rate: float, variable: str) -> None:
+        loaded = from_env(OTEL_TRACES_SAMPLER=sampler, OTEL_TRACES_SAMPLER_ARG=argument)
+        assert loaded.settings.tracing.sampling.default_rate == rate
+        assert loaded.origins[RATE] == f"env {variable}"
+
+    @pytest.mark.parametrize(
+        ("environ", "protocol", "endpoint"),
+        [
+            ({"ENDPOINT": "http://otel:4318"}, "http/protobuf", "http://otel:4318/v1/traces"),
+            ({"ENDPOINT": "http://otel:4318/"}, "http/protobuf", "http://otel:4318/v1/traces"),
+            ({"ENDPOINT": "https://otel/otlp"}, "http/protobuf", "https://otel/otlp/v1/traces"),
+            ({"ENDPOINT": "http://otel:4317"}, "grpc", "http://otel:4317"),
+            (
+                {"ENDPOINT": "http://otel:4317", "PROTOCOL": "http/protobuf"},
+                "http/protobuf",
+                "http://otel:4317/v1/traces",
+            ),
+            ({"ENDPOINT": "http://otel:9999", "PROTOCOL": "grpc"}, "grpc", "http://otel:9999"),
+            ({"TRACES_ENDPOINT": "https://otel/as/it/is"}, "http/protobuf", "https://otel/as/it/is"),
+            ({"TRACES_ENDPOINT": "https://otel/one", "ENDPOINT": "https://two"}, "http/protobuf", "https://otel/one"),
+            ({"PROTOCOL": "http/protobuf", "TRACES_PROTOCOL": "grpc"}, "grpc", "http://127.0.0.1:4317"),
+        ],
+    )
+    def test_endpoints(self, environ: dict[str, str], protocol: str, endpoint: str) -> None:
+        tracing = from_env(**{f"OTEL_EXPORTER_OTLP_{name}": text for name, text in environ.items()}).settings.tracing
+        assert tracing.resolved_protocol() == protocol
+        assert tracing.resolved_endpoint() == endpoint
+
+    def test_a_protocol_from_the_file_decides_what_the_endpoint_means(self, write: Write) -> None:
+        file = write("tracing: {protocol: grpc}\n")
+        loaded = load(file, {}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318"})
+        assert loaded.settings.tracing.resolved_endpoint() == "http://otel:4318"
+
+    def test_the_special_variable_before_the_general_one(self) -> None:
+        tracing = from_env(
+            OTEL_EXPORTER_OTLP_HEADERS="a=1,b=2",
+            OTEL_EXPORTER_OTLP_TRACES_HEADERS="a=3",
+            OTEL_EXPORTER_OTLP_TIMEOUT="1000",
+            OTEL_EXPORTER_OTLP_TRACES_TIMEOUT="2000",
+        ).settings.tracing
+        assert tracing.headers == {"a": "3"}
+        assert tracing.export.timeout == 2.0
+
+    @pytest.mark.parametrize(
+        ("name", "text", "warning"),
+        [
+            ("OTEL_BSP_SCHEDULE_DELAY", "soon", 'expected a duration above 0, such as 25s, 500ms or 2m, found "soon"'),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "20000", "expected a whole number from 1 to 10000, found 20000"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", 'expected "", grpc, http/protobuf or none, found "http/json"'),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://otel", "expected a URL such as http://127.0.0.1:4318, or host:port"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "Bearer hidden", "an item that is not key=value is left out"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "a=b,=hidden", "an item that is not key=value is left out"),
+            ("OTEL_TRACES_SAMPLER", "xray", "no such sampler in redspan; left out"),
+            ("OTEL_SDK_DISABLED", "yes", "expected true or false; left out"),
+        ],
+    )
+    def test_what_cannot_be_used_is_left_out_with_a_warning(self, name: str, text: str, warning: str) -> None:
+        loaded = from_env(**{name: text})
+        [line] = loaded.warnings
+        assert line.startswith(f"env {name}: ")
+        assert warning in line
+        assert "hidden" not in line
+        left = {origin for origin in loaded.origins.values() if origin != "default"}
+        assert left <= {"env OTEL_RESOURCE_ATTRIBUTES"}
+
+    def test_a_ratio_that_is_none(self) -> None:
+        loaded = from_env(OTEL_TRACES_SAMPLER="traceidratio", OTEL_TRACES_SAMPLER_ARG="half")
+        assert loaded.settings.tracing.sampling.default_rate == 1.0
+        assert loaded.warnings == (
+            f'env OTEL_TRACES_SAMPLER_ARG: {RATE}: expected a number from 0 to 1, found "half"; left out',
+        )
+
+
+class TestProblems:
+    def test_all_at_once_from_every_source(self, write: Write) -> None:
+        file = write("tracing:\n  sampling:\n    default_rate: 1.5\n  samplng: {}\nlog: {level: loud}\n")
+        admin = "an address such as 127.0.0.1:6380, [::1]:6380 or unix:///path"
+        assert problems(file, {"admin": "nowhere"}, {"REDSPAN_RELAY__MAX_CONNECTIONS": "0"}) == [
+            "redspan.yaml:4: tracing.samplng: expected a known key, found samplng (did you mean sampling?)",
+            "env REDSPAN_RELAY__MAX_CONNECTIONS: relay.max_connections: expected a whole number above 0, found 0",
+            "redspan.yaml:3: tracing.sampling.default_rate: expected a number from 0 to 1, found 1.5",
+            f'flag --admin: admin.bind: expected {admin}, found "nowhere" (the port is missing)',
+            'redspan.yaml:5: log.level: expected debug, info, warning or error, found "loud"',
+        ]
+
+    def test_their_parts(self, write: Write) -> None:
+        with pytest.raises(ConfigError) as caught:
+            load(write("tracing: {sampling: {default_rate: 2}}\n"), {}, {})
+        [problem] = caught.value.problems
+        assert (problem.path, problem.where) == (RATE, "redspan.yaml:1")
+        assert (problem.expected, problem.found, problem.hint) == ("a number from 0 to 1", "2", "")
+
+    @pytest.mark.parametrize(
+        ("text", "path", "rest"),
+        [
+            ("relay: {max_connections: 1.5}", "relay.max_connections", "a whole number above 0, found 1.5"),
+            ("relay: {max_connections: true}", "relay.max_connections", "a whole number above 0, found true"),
+            (
+                "relay: {max_inspect_bytes: 0}",
+                "relay.max_inspect_bytes",
+                "a size above 0, such as 1048576, 64KiB or 1MiB, found 0",
+            ),
+            ("relay: {drain_timeout: -1s}", "relay.drain_timeout", 'a duration, such as 25s, 500ms or 0s, found "-1s"'),
+            ("tracing: {enabled: 1}", "tracing.enabled", "true or false, found 1"),
+            ("tracing: {service_version: 1.10}", "tracing.service_version", "text, found 1.1 (put it in quotes)"),
+            ("tracing: {service_version: 2024-01-01}", "tracing.service_version", 'text, found "2024-01-01"'),
+            (
+                "tracing: {console_exporter: table}",
+                "tracing.console_exporter",
+                'true, false, tree or json, found "table"',
+            ),
+            (
+                "tracing: {export: {batch_size: 10001}}",
+                "tracing.export.batch_size",
+                "a whole number from 1 to 10000, found 10001",
+            ),
+            (
+                "tracing: {export: {timeout: 0}}",
+                "tracing.export.timeout",
+                "a duration above 0, such as 25s, 500ms or 2m, found 0",
+            ),
+            (
+                "tracing: {sampling: {queue_rates: {a: .nan}}}",
+                "tracing.sampling.queue_rates.a",
+                "a number from 0 to 1, found NaN",
+            ),
+            (
+                "tracing: {sampling: {queue_rates: {'': 1}}}",
+                'tracing.sampling.queue_rates[""]',
+                'a key that is not empty, found ""',
+            ),
+            ("tracing: {sampling: 0.5}", "tracing.sampling", "a mapping, found 0.5"),
+            ("tracing: [enabled]", "tracing", "a mapping, found a list"),
+            ("frameworks: {list: {queues: orders}}", "frameworks.list.queues", 'a list, found "orders"'),
+            (
+                "frameworks: {list: {queues: [a, '']}}",
+                "frameworks.list.queues[1]",
+                'a glob that is not empty, such as orders:*, found ""',
+            ),
+            (
+                "frameworks: {list: {queues: [a, ]}, rq: {}}",
+                "frameworks.rq",
+                "a known key, found rq (there are list, go-redis-work-queue)",
+            ),
+            (
+                "frameworks: {list: {queues: [~]}}",
+                "frameworks.list.queues[0]",
+                "a glob that is not empty, such as orders:*, found nothing",
+            ),
+            (
+                "frameworks: {list: {identity: [a..b]}}",
+                "frameworks.list.identity[0]",
+                'a dotted path, such as meta.tenant, found "a..b"',
+            ),
+            (
+                "frameworks: {list: {tenant: .a}}",
+                "frameworks.list.tenant",
+                'a dotted path, such as meta.tenant, or nothing, found ".a"',
+            ),
+            (
+                "frameworks: {list: {slot: a.b}}",
+                "frameworks.list.slot",
+                'a top-level key, such as traceparent, found "a.b" (a path into the job is not in this release)',
+            ),
+            ("frameworks: {list: {end: {}}}", "frameworks.list.end", "ack, next_pop or none, found a mapping"),
+            (
+                "frameworks: {go-redis-work-queue: {prefix: 'a:*'}}",
+                "frameworks.go-redis-work-queue.prefix",
+                'the plain text that keys begin with, found "a:*" (it is no glob)',
+            ),
+            ("listeners: []", "listeners", "at least one, found none"),
+            ("listeners: {bind: a}", "listeners", "a list, found a mapping"),
+            ("listeners: [a]", "listeners[0]", 'a mapping, found "a"'),
+            (
+                "endpoint: x",
+                "endpoint",
+                "a known key, found endpoint (there are listeners, relay, frameworks, tracing, admin, log)",
+            ),
+        ],
+    )
+    def test_texts(self, write: Write, text: str, path: str, rest: str) -> None:
+        assert problems(write(f"# one\n{text}\n")) == [f"redspan.yaml:2: {path}: expected {rest}"]
+
+    def test_a_file_of_something_else(self, write: Write) -> None:
+        assert problems(write("[]\n")) == ["redspan.yaml:1: expected a mapping, found a list"]
+
+    @pytest.mark.parametrize("url", ["redis://redis:6379/1", "rediss://redis/0"])
+    def test_a_database_number_is_refused_with_the_reason(self, url: str) -> None:
+        [problem] = problems(flags={"upstream": url})
+        assert problem.startswith("flag --upstream: listeners[0].upstream: expected an address such as")
+        assert problem.endswith(f'found "{url}" (no database number: it is for the client to SELECT one)')
+
+    def test_a_zipkin_endpoint_is_refused_with_the_reason(self, write: Write) -> None:
+        [problem] = problems(write("tracing: {endpoint: 'http://zipkin:9411/api/v2/spans'}\n"))
+        assert problem == (
+            "redspan.yaml:1: tracing.endpoint: expected an OTLP endpoint, found http://zipkin:9411/api/v2/spans "
+            "(this is a Zipkin endpoint, and this release speaks OTLP only)"
+        )
+
+    @pytest.mark.parametrize(
+        "endpoint", ["ftp://otel", "http://", "otel:port", "http://[::1", "https://me:hidden@otel"]
+    )
+    def test_an_endpoint_that_is_none(self, endpoint: str) -> None:
+        [problem] = problems(environ={"REDSPAN_TRACING__ENDPOINT": endpoint})
+        assert "tracing.endpoint: expected a URL such as http://127.0.0.1:4318, or host:port, found" in problem
+        assert "hidden" not in problem
+
+    def test_the_same_address_twice(self, write: Write) -> None:
+        file = write(
+            "listeners:\n- bind: localhost:1\n- bind: localhost:2\n- bind: localhost:1\nadmin:\n  bind: localhost:2\n"
+        )
+        assert problems(file) == [
+            "redspan.yaml:4: listeners[2].bind: expected an address of its own, found the one of listeners[0].bind",
+            "redspan.yaml:6: admin.bind: expected an address of its own, found the one of listeners[1].bind",
+        ]
+
+    def test_the_address_of_a_default(self) -> None:
+        assert problems(flags={"listen": "127.0.0.1:9464"}) == [
+            "default: admin.bind: expected an address of its own, found the one of listeners[0].bind"
+        ]
+
+    def test_no_conflict_with_the_default_that_stands_in_for_a_wrong_value(self, write: Write) -> None:
+        [problem] = problems(write("listeners:\n- bind: x\n- bind: 127.0.0.1:6380\n"))
+        assert problem.startswith("redspan.yaml:2: listeners[0].bind: expected an address")
+
+    def test_a_flag_for_one_of_two_listeners(self, write: Write) -> None:
+        file = write("listeners: [{bind: 'h:1'}, {bind: 'h:2'}]\n")
+        assert problems(file, {"listen": "h:3"}) == [
+            "flag --listen: listeners[0].bind: expected one listener, to know which is meant, found 2"
+        ]
+
+
+class TestYaml:
+    def test_a_key_twice(self, write: Write) -> None:
+        assert problems(write("tracing:\n  enabled: true\n  inject: true\n  enabled: false\n")) == [
+            "redspan.yaml:4: tracing.enabled: expected each key once, found it again, after line 2"
+        ]
+
+    def test_syntax(self, write: Write) -> None:
+        assert problems(write("tracing:\n\tenabled: true\n")) == [
+            "redspan.yaml:2: expected YAML, found an error: found character '\\t' that cannot start any token"
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("a: 1\n---\nb: 2\n", "redspan.yaml:2: expected YAML, found an error: but found another document"),
+            (
+                "log: {level: !secret x}\n",
+                "redspan.yaml:1: log.level: expected a plain value, found an unknown tag, or a date that is none",
+            ),
+            (
+                "log: {level: 2024-99-99}\n",
+                "redspan.yaml:1: log.level: expected a plain value, found an unknown tag, or a date that is none",
+            ),
+            ("log: {[a]: b}\n", "redspan.yaml:1: log: expected a plain key, found a list or a mapping"),
+            (
+                "log: &a {level: *a}\n",
+                "redspan.yaml:1: log.level: expected a value, found an alias of what it stands in",
+            ),
+            ("log: \x00\n", "redspan.yaml:1: expected YAML, found a character that may not stand in it"),
+        ],
+    )
+    def test_what_is_not_read(self, write: Write, text: str, problem: str) -> None:
+        assert problem in problems(write(text))
+
+    def test_anchors_and_merge_keys(self, write: Write) -> None:
+        text = "&one {bind: 'h:1', service_name: a}", "&two {<<: *one, bind: 'h:0'}", "*two"
+        file = write("listeners:\n- " + "\n- ".join(text))
+        assert load(file, {}, {}).settings.listeners == (
+            Listener("h:1", service_name="a"),
+            Listener("h:0", service_name="a"),
+            Listener("h:0", service_name="a"),
+        )
+
+    def test_keys_are_text_whatever_yaml_makes_of_them(self, write: Write) -> None:
+        file = write("tracing: {sampling: {queue_rates: {on: 0.1, 7: 0.2, null: 0.3}}}\n")
+        assert load(file, {}, {}).settings.tracing.sampling.queue_rates == {"on": 0.1, "7": 0.2, "null": 0.3}
+
+    def test_a_file_that_cannot_be_read(self, tmp_path: Path) -> None:
+        missing, binary = tmp_path / "missing.yaml", tmp_path / "binary.yaml"
+        binary.write_bytes(b"\xff\xfe")
+        assert problems(missing) == [f"{missing}: expected a YAML file, found no such file or directory"]
+        assert problems(tmp_path) == [f"{tmp_path}: expected a YAML file, found is a directory"]
+        assert problems(binary) == [f"{binary}: expected a YAML file, found bytes that are not UTF-8"]
+
+
+class TestSecrets:
+    URL = "redis://someone:hidden@redis:6379"
+
+    def test_effective(self, write: Write) -> None:
+        file = write(f"listeners: [{{upstream: '{self.URL}'}}]\ntracing: {{headers: {{x: hidden}}}}\n")
+        loaded = load(file, {}, {"OTEL_EXPORTER_OTLP_HEADERS": "y=hidden"})
+        text = "\n".join(loaded.effective())
+        assert "hidden" not in text
+        assert "someone" not in text
+        assert 'listeners[0].upstream = "redis://***@redis:6379"' in text
+        assert "tracing.headers.x = ***" in text
+        assert "tracing.headers.y = ***" in text
+        assert "hidden" not in repr(loaded)
+        assert loaded.settings.listeners[0].upstream_address.password == "hidden"
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "listeners: [{upstream: 'redis://someone:hidden@redis:x'}]",
+            "listeners: [{upstream: 'redis://someone:hidden/3@redis/3'}]",
+            "listeners: [{upstream: 'redis://:hidden'}]",
+            "listeners: [{upstream: 'redis://redis:6379?password=hidden'}]",
+            "listeners: [{bind: 'redis://someone:hidden@redis'}]",
+            "tracing: {headers: {x: [hidden]}}",
+            "tracing: {headers: {x: {a: hidden}}}",
+            "tracing: {header: {x: hidden}}",
+            "tracing: {headers: 'x=hidden'}",
+            "tracing: {headers: {x: hidden}",
+            "tracing: {headers: {x: hidden, x: hidden}}",
+            "redis: {password: hidden}",
+        ],
+    )
+    def test_problems(self, write: Write, text: str) -> None:
+        assert "hidden" not in "\n".join(problems(write(text)))
+
+
+def test_effective_shows_each_value_with_its_origin(write: Write) -> None:
+    file = write("tracing:\n  endpoint: localhost:4317\n  export: {timeout: 90s}\n")
+    lines = load(file, {"listen": "h:1"}, {"REDSPAN_LOG__LEVEL": "debug"}).effective()
+    shown = dict(line.split(" = ", 1) for line in lines[:-1])
+    values = {path: [part.strip() for part in rest.split("  # ")] for path, rest in shown.items()}
+    assert values["listeners[0].bind"] == ['"h:1"', "flag --listen"]
+    assert values["log.level"] == ['"debug"', "env REDSPAN_LOG__LEVEL"]
+    assert values["tracing.endpoint"] == ['"localhost:4317"', "file redspan.yaml:2"]
+    assert values["tracing.export.timeout"] == ["90s", "file redspan.yaml:3"]
+    assert values["relay.drain_timeout"] == ["25s", "default"]
+    assert values["tracing.headers"] == ["{}", "default"]
+    assert values["frameworks.go-redis-work-queue.completed"] == ['["jobqueue:completed"]', "default"]
+    assert lines[-1] == "# spans go by grpc to http://localhost:4317"
+
+
+def test_every_value_has_an_origin(write: Write) -> None:
+    loaded = load(write(SEED), {}, {})
+    assert [line.split(" = ")[0] for line in loaded.effective()[:-1]] == list(loaded.origins)

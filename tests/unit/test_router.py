@@ -1,0 +1,72 @@
+"""Whose key and whose command it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.frameworks import router as router_module
+from proxy.frameworks.base import Role
+from proxy.frameworks.router import Router
+from proxy.resp.commands import encode, keys
+from tests.frameworks import go_redis_work_queue, lists
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("LPUSH q v", ["q"]),
+        ("BRPOP a b 5", ["a", "b"]),
+        ("RPOPLPUSH a b", ["a", "b"]),
+        ("DEL a b c", ["a", "b", "c"]),
+        ("LMPOP 2 a b LEFT", ["a", "b"]),
+        ("BLMPOP 0.1 1 a LEFT COUNT 2", ["a"]),
+        ("EVALSHA sha 2 a b arg", ["a", "b"]),
+        ("EVALSHA sha x a", []),
+        ("LMPOP", []),
+        ("PING", []),
+        ("BRPOP", []),
+    ],
+)
+def test_keys_of_a_command(command: str, found: list[str]) -> None:
+    args = [word.encode() for word in command.split()]
+    assert [key.decode() for key in keys(args[0], args)] == found
+
+
+def test_a_command_is_encoded_as_clients_do() -> None:
+    assert encode([b"SET", b"", b"\r\n"]) == b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$2\r\n\r\n\r\n"
+
+
+def test_a_key_takes_the_first_role_in_order() -> None:
+    shape = lists(queues=("*",), processing=("work*", "dead"), dead_letter=("dead",), completed=("done", "work:done"))
+    roles = [shape.role(key) for key in (b"dead", b"work:done", b"work:1", b"any\xff\nthing")]
+    assert roles == [Role.DEAD_LETTER, Role.COMPLETED, Role.PROCESSING, Role.QUEUE]
+    assert lists(queues=("a",)).role(b"aa") is None
+
+
+def test_the_first_framework_that_claims_a_key_has_it() -> None:
+    router = Router([lists(queues=("jobqueue:high*",)), go_redis_work_queue()])
+    owners = [router.owner(key) for key in (b"jobqueue:high_priority", b"jobqueue:low_priority", b"x")]
+    assert [owner and owner.name for owner in owners] == ["list", "go-redis-work-queue", None]
+
+
+def test_any_key_of_a_command_may_be_the_one() -> None:
+    router = Router([lists()])
+    assert router.read(b"BRPOP", [b"BRPOP", b"other", b"jobs", b"1"]) is not None
+    assert router.read(b"BRPOP", [b"BRPOP", b"other", b"1"]) is None
+
+
+def test_remembered_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router_module, "_REMEMBERED", 10)
+    router = Router([lists()])
+    for number in range(100):
+        assert router.owner(b"session:%d" % number) is None
+        assert router.owner(b"jobs") is not None
+    assert len(router._owners) <= 10
+
+
+def test_odd_commands_are_nothing() -> None:
+    router = Router([lists(), go_redis_work_queue()])
+    heartbeat = b"jobqueue:processing:worker:1"
+    for words in ([b"LPUSH", b"jobs"], [b"LREM", b"work", b"1"], [b"LTRIM", b"jobs", b"x", b"y"], [b"LMOVE", b"jobs"],
+                  [b"SET", heartbeat], [b"SET", heartbeat, b"v", b"EX"], [b"SETEX", heartbeat, b"x", b"v"]):  # fmt: skip
+        router.read(words[0], words)
