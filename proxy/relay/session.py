@@ -120,9 +120,9 @@ class Session:
             return
         if intent.pops:
             self._next_pop(intent.framework, now)
-        carried = [self._carry(intent, job, writable=not command.inline) for job in intent.jobs]
-        if any(one.edit is not None for one in carried):
-            self._rewrite(command, intent, carried)
+        carried = [self._carry(intent, job, inject=not command.inline) for job in intent.jobs]
+        if any(one.edit is not None for one in carried) and not self._rewrite(command, intent, carried):
+            carried = [self._carry(intent, job, inject=False) for job in intent.jobs]
         pending = Pending(Place.JOB, at=now, intent=intent, carried=carried)
         if not ledger.expect(pending):
             self._unseen(pending, Outcome.UNKNOWN, now)
@@ -138,9 +138,9 @@ class Session:
         elif name == b"HELLO" and len(args) >= 4 and args[-2].upper() == b"SETNAME":
             self._name = _text(args[-1])
 
-    def _carry(self, intent: Intent, job: Job, *, writable: bool) -> Carried:
+    def _carry(self, intent: Intent, job: Job, *, inject: bool) -> Carried:
         framework, context = intent.framework, self._context
-        inject = writable and context.inject and framework.inject
+        inject = inject and context.inject and framework.inject
         slot = framework.slot(job.value)
         identity = framework.identity(job.value)
         named = None
@@ -153,17 +153,23 @@ class Session:
         context.counters.injection(framework.name, _result(carried, slot.state, slot.reason, inject=inject))
         return carried
 
-    def _rewrite(self, command: Command, intent: Intent, carried: list[Carried]) -> None:
+    def _rewrite(self, command: Command, intent: Intent, carried: list[Carried]) -> bool:
+        """Send the command with what it carries. False: too much of it has gone out already, from an earlier chunk."""
         args = list(command.args)
         for job, one in zip(intent.jobs, carried, strict=True):
             if isinstance(one.edit, bytes):
                 args[job.index] = one.edit
             elif one.edit is not None:
                 args.extend(one.edit)
+        rewritten, buffer = encode(args), self._framer.buffer
+        gone = max(0, self._done - command.start)
+        if rewritten[:gone] != buffer[command.start : command.start + gone]:
+            return False
         intent.args = args
-        self._out.append(self._framer.buffer[self._done : command.start])
-        self._out.append(encode(args))
+        self._out.append(buffer[self._done : command.start])
+        self._out.append(rewritten[gone:])
         self._done = command.end
+        return True
 
     # ---- from Redis
 

@@ -2,7 +2,7 @@
 
 The framer reads every command's name and skips over the rest of those that nobody watches, by length, whatever their
 size.  A watched command is collected, up to a limit.  Everything may be forwarded as it comes, except a command that
-might be rewritten: that one is held until it is whole.
+might be rewritten: from its name on, that one is held until it is whole.
 
 Accepted is what Redis accepts (``networking.c``: processMultibulkBuffer, processInlineBuffer): inline commands too, and
 empty lines and non-positive counts, which have no reply.
@@ -103,13 +103,13 @@ class RequestFramer:
 
     @property
     def free(self) -> int:
-        """How much of ``buffer`` may be forwarded."""
-        if self._passing or self._start >= len(self.buffer):
+        """How much of ``buffer`` may be forwarded.
+
+        Nothing is held before its name is known: Redis refuses some commands by their count alone, at once.
+        """
+        if self._args is None or not self._hold:
             return len(self.buffer)
-        if self._args is None:
-            # Nothing but `*3\r\n$5\r\nLPU`: the name decides, and it is not here yet.
-            return self._start if self.buffer[self._start] == _STAR else len(self.buffer)
-        return self._start if self._hold else len(self.buffer)
+        return max(self._start, self.released)
 
     def feed(self, data: bytes) -> bytes | None:
         """Take a chunk in. None: call ``next``. Else there is nothing to read yet; forward what is returned."""

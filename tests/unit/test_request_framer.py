@@ -75,9 +75,16 @@ def test_only_what_may_be_rewritten_is_held() -> None:
 
     assert forwarded(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$9") == b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$9"
     assert forwarded(b"99\r\nab") == b"99\r\nab"
-    assert forwarded(b"x" * 997 + b"\r\n*3\r\n$5\r\nLPU") == b"x" * 997 + b"\r\n"
+    assert forwarded(b"x" * 997 + b"\r\n*3\r\n$5\r\nLPU") == b"x" * 997 + b"\r\n*3\r\n$5\r\nLPU"
     assert forwarded(b"SH\r\n$4\r\nmine\r\n$3\r\na") == b""
-    assert framer.held == b"*3\r\n$5\r\nLPUSH\r\n$4\r\nmine\r\n$3\r\na"
+    assert framer.held == b"SH\r\n$4\r\nmine\r\n$3\r\na"
+
+
+def test_redis_may_refuse_a_command_by_its_count_alone() -> None:
+    framer = RequestFramer(WATCHED, lambda key: True, LIMIT)
+    assert framer.feed(b"*100\r\n") is None
+    assert framer.next() is None
+    assert framer.free == len(framer.buffer)
 
 
 def test_a_key_of_nobody_lets_go_at_once() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.frameworks import lists
-from tests.playbook import play, traceparent
+from tests.playbook import Play, play, traceparent
 
 TP1 = traceparent(1)
 JOB, STORED = "'{\"id\":1}'", f"'{{\"id\":1,\"traceparent\":\"{TP1}\"}}'"
@@ -251,9 +251,12 @@ def test_a_lost_connection_leaves_a_pushed_job_with_an_unknown_outcome() -> None
 
 
 def test_an_unfinished_job_goes_out_as_it_came_when_the_client_ends() -> None:
-    unfinished = '*3\\r\\n$5\\r\\nLPUSH\\r\\n$4\\r\\njobs\\r\\n$90\\r\\n{\\"id\\":'
-    run = play(f'client >> raw "{unfinished}"\nredis >> raw ""\nclient :: ends', lists())
-    assert run.sent["client"].endswith(b'$90\r\n{"id":')
+    unfinished = b'*3\r\n$5\r\nLPUSH\r\n$4\r\njobs\r\n$90\r\n{"id":'
+    for cut in range(len(unfinished)):
+        session = Play((lists(),), {}).session("client")
+        sent = session.client_data(unfinished[:cut], 0) + session.client_data(unfinished[cut:], 0)
+        assert unfinished.startswith(sent)
+        assert sent + session.client_eof(0) == unfinished
 
 
 def test_inline_commands_empty_lines_and_negative_counts() -> None:
