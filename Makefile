@@ -42,4 +42,5 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(VENV)/redis-py-5 --upgrade 'redis>=5,<6'
 	@touch $@ $(VENV)/.demo

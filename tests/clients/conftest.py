@@ -1,0 +1,45 @@
+"""A sidecar that exports to a real receiver, in front of a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import StartSidecar
+from tests.receiver import Receiver
+from tests.sidecar import Sidecar
+
+QUEUES = {
+    "queues": ["orders", "plain*"],
+    "processing": ["*:processing"],
+    "completed": ["*:completed"],
+    "dead_letter": ["*:dead"],
+    "attempt": "attempt",
+}
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as started:
+        yield started
+
+
+@pytest.fixture
+def traced(start_sidecar: StartSidecar, receiver: Receiver) -> Callable[..., Sidecar]:
+    """Starts a sidecar that sends its spans to ``receiver``; options of ``frameworks.list``."""
+
+    def start(**options: Any) -> Sidecar:
+        return start_sidecar(
+            {
+                "frameworks": {"list": {**QUEUES, **options}},
+                "tracing": {
+                    "protocol": "http/protobuf",
+                    "endpoint": receiver.url,
+                    "export": {"interval": "100ms"},
+                },
+            }
+        )
+
+    return start
