@@ -1,7 +1,7 @@
 """A real Redis (or Valkey) for tests: on a free port or a unix socket, in a directory of its own.
 
-    with RedisServer(tmp_path, password="secret") as server:
-        client = redis.Redis.from_url(server.url)
+with RedisServer(tmp_path, password="secret") as server:
+    client = redis.Redis.from_url(server.url)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 PATIENCE = 30.0
 """Seconds that a server has to answer: what to give up after, nothing to be fast against."""
@@ -85,7 +86,7 @@ class RedisServer:
         assert self._process is not None
         return self._process.pid
 
-    def __enter__(self) -> RedisServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -1,9 +1,9 @@
 """redspan as its users run it, for tests: a real process with a settings file, on free ports.
 
-    with Sidecar(tmp_path, {"listeners": [{"upstream": server.url}]}) as sidecar:
-        client = redis.Redis.from_url(sidecar.url)
-        ...
-        assert sidecar.stop() == 0
+with Sidecar(tmp_path, {"listeners": [{"upstream": server.url}]}) as sidecar:
+    client = redis.Redis.from_url(sidecar.url)
+    ...
+    assert sidecar.stop() == 0
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import yaml
 
@@ -73,7 +73,7 @@ class Sidecar:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def __enter__(self) -> Sidecar:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -141,6 +141,11 @@ class Sidecar:
             return Answer(0, {}, "")
         finally:
             connection.close()
+
+    def page(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """The same of a page that the tracer serves: waits until there is one."""
+        self.wait_for(lambda: self.get("/").status == 200, "no tracer")
+        return self.get(path, headers)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of all series of that name with these labels; -1: there is none, or nobody answered."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.context import adopted, json_slot
-from proxy.events import JobEvent, Outcome
+from proxy.context.carry import Carried
+from proxy.events import Carry, JobEvent, Outcome
 
 RESULTS: Final = (
     "written",
@@ -26,6 +27,13 @@ BLIND: Final = ("unknown_type", "reply_mismatch", "bug", "overflow", "monitor", 
 INVALID: Final = json_slot.INVALID
 """``redspan_invalid_contexts_total{reason}``."""
 
+_RESULT: Final = {
+    Carry.WRITTEN: "written",
+    Carry.ADOPTED: "adopted",
+    Carry.FOUND: "kept",
+    Carry.DERIVED: "derived",
+    Carry.NONE: "none",
+}
 _QUEUES: Final = 1000
 """Label values of ``queue`` before the rest is counted as ``other``."""
 
@@ -48,6 +56,14 @@ class Counters:
     def injection(self, framework: str, result: str) -> None:
         label = (framework, result)
         self.injections[label] = self.injections.get(label, 0) + 1
+
+    def carried(self, framework: str, carried: Carried) -> None:
+        """Count what became of a job's context: that nothing was written, by the reason."""
+        if carried.reason in self.invalid:
+            self.invalid[carried.reason] += 1
+            self.injection(framework, _RESULT[carried.how])
+        else:
+            self.injection(framework, carried.reason or _RESULT[carried.how])
 
     def job(self, event: JobEvent) -> None:
         """Count an operation that took effect, by framework, queue and kind."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from proxy.context.carry import NOTHING, Carried, Named
-from proxy.context.slot import State
-from proxy.events import VALUE_LIMIT, Carry, Connection, JobEvent, Op, Outcome, digest
-from proxy.frameworks.base import End, Framework, Intent, Job, Mismatch, Operation
+from proxy.events import VALUE_LIMIT, Connection, JobEvent, Op, Outcome, digest
+from proxy.frameworks.base import End, Framework, Intent, Mismatch, Operation
 from proxy.relay.context import RelayContext
 from proxy.relay.ledger import CONTROLS, Ledger, Lost, OutOfStep, Pending, Place
 from proxy.resp.commands import encode
@@ -38,8 +37,8 @@ class Session:
         self._client = client
         self._framer = RequestFramer(context.watched, context.router.claims, context.max_inspect)
         self._ledger = Ledger(context.max_inspect)
-        self.blind = False
-        """From now on bytes are passed without a look."""
+        self.blind = not context.router.frameworks
+        """From now on bytes are passed without a look; from the start, where there is nothing to look for."""
         self._out: list[bytes] = []  # for Redis, from the chunk being read
         self._done = 0  # how much of the framer's buffer is in there
         self._announced = -1  # the tracer that knows this connection
@@ -120,9 +119,11 @@ class Session:
             return
         if intent.pops:
             self._next_pop(intent.framework, now)
-        carried = [self._carry(intent, job, inject=not command.inline) for job in intent.jobs]
+        carried = self._carry(intent, inject=not command.inline)
         if any(one.edit is not None for one in carried) and not self._rewrite(command, intent, carried):
-            carried = [self._carry(intent, job, inject=False) for job in intent.jobs]
+            carried = self._carry(intent, inject=False)
+        for one in carried:
+            self._context.counters.carried(intent.framework.name, one)
         pending = Pending(Place.JOB, at=now, intent=intent, carried=carried)
         if not ledger.expect(pending):
             self._unseen(pending, Outcome.UNKNOWN, now)
@@ -138,19 +139,18 @@ class Session:
         elif name == b"HELLO" and len(args) >= 4 and args[-2].upper() == b"SETNAME":
             self._name = _text(args[-1])
 
-    def _carry(self, intent: Intent, job: Job, *, inject: bool) -> Carried:
+    def _carry(self, intent: Intent, *, inject: bool) -> list[Carried]:
+        """What goes with each job of an enqueue."""
         framework, context = intent.framework, self._context
         inject = inject and context.inject and framework.inject
-        slot = framework.slot(job.value)
-        identity = framework.identity(job.value)
-        named = None
-        if identity is not None:
-            named = Named(framework.name, identity.submission, identity.attempt, identity.hop)
         sampler = context.rates.sampler(framework.queue(intent.key), intent.key)
-        carried = context.carrier.carry(slot, named, sampler, inject=inject)
-        if slot.state is State.INVALID:
-            context.counters.invalid[slot.reason] += 1
-        context.counters.injection(framework.name, _result(carried, slot.state, slot.reason, inject=inject))
+        carried = []
+        for job in intent.jobs:
+            identity = framework.identity(job.value)
+            named = None
+            if identity is not None:
+                named = Named(framework.name, identity.submission, identity.attempt, identity.hop)
+            carried.append(context.carrier.carry(framework.slot(job.value), named, sampler, inject=inject))
         return carried
 
     def _rewrite(self, command: Command, intent: Intent, carried: list[Carried]) -> bool:
@@ -245,6 +245,7 @@ class Session:
                     verdict=operation.verdict,
                     outcome=outcome,
                     error=operation.error,
+                    worker=operation.worker,
                     batch=len(batch),
                 )
             )
@@ -309,21 +310,3 @@ class Session:
 
 def _text(value: bytes) -> str:
     return value[:_NAME_LIMIT].decode(errors="backslashreplace")
-
-
-_RESULTS = {
-    Carry.WRITTEN: "written",
-    Carry.ADOPTED: "adopted",
-    Carry.FOUND: "kept",
-    Carry.DERIVED: "derived",
-    Carry.NONE: "none",
-}
-
-
-def _result(carried: Carried, state: State, reason: str, *, inject: bool) -> str:
-    """What ``redspan_injections_total`` says of a job."""
-    if state is State.REFUSED:
-        return reason
-    if state is State.EMPTY and not inject:
-        return "disabled"
-    return _RESULTS[carried.how]

@@ -236,5 +236,6 @@ def test_an_idle_worker_makes_no_span_and_no_event() -> None:
 
 
 def test_what_is_no_envelope_of_its_own_passes_as_it_is() -> None:
-    run = play(f"other >> lpush {QUEUE} '{{\"id\":\"1\",\"trace_id\":\"\",\"span_id\":\"\"}}'\nredis << :1", go_redis_work_queue())
+    foreign = '{"id":"1","trace_id":"","span_id":""}'
+    run = play(f"other >> lpush {QUEUE} '{foreign}'\nredis << :1", go_redis_work_queue())
     assert run.injections == {"foreign": 1}

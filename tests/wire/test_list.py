@@ -109,7 +109,7 @@ def test_a_push_that_had_no_effect_makes_no_job(reply: str) -> None:
         """,
         lists(),
     )
-    assert [span.error for span in run.spans] == ([] if reply == ":0" else [reply[1:].split()[0]])
+    assert [span.error for span in run.spans] == ([] if reply == ":0" else [reply[1:].split(maxsplit=1)[0]])
 
 
 @pytest.mark.parametrize(
@@ -117,10 +117,10 @@ def test_a_push_that_had_no_effect_makes_no_job(reply: str) -> None:
     [
         ("LPOP jobs", "'{\"id\":1}'", 1),
         ("RPOP jobs 2", "['{\"id\":1}', '{\"id\":2}']", 2),
-        ("BRPOP jobs:a jobs:b 1", "[\"jobs:b\", '{\"id\":1}']", 1),
-        ("BLPOP other jobs 0", "[\"jobs\", '{\"id\":1}']", 1),
-        ("LMPOP 2 jobs:a jobs LEFT COUNT 5", "[\"jobs\", ['{\"id\":1}', '{\"id\":2}']]", 2),
-        ("BLMPOP 0.5 1 jobs LEFT", "[\"jobs\", ['{\"id\":1}']]", 1),
+        ("BRPOP jobs:a jobs:b 1", '["jobs:b", \'{"id":1}\']', 1),
+        ("BLPOP other jobs 0", '["jobs", \'{"id":1}\']', 1),
+        ("LMPOP 2 jobs:a jobs LEFT COUNT 5", '["jobs", [\'{"id":1}\', \'{"id":2}\']]', 2),
+        ("BLMPOP 0.5 1 jobs LEFT", '["jobs", [\'{"id":1}\']]', 1),
         ("RPOPLPUSH jobs work", "'{\"id\":1}'", 1),
         ("LMOVE jobs work LEFT RIGHT", "'{\"id\":1}'", 1),
         ("BLMOVE jobs work LEFT RIGHT 0", "'{\"id\":1}'", 1),
@@ -134,8 +134,10 @@ def test_every_way_to_take_a_job_is_a_dequeue(command: str, reply: str, values: 
     assert run.blind == {}
 
 
-@pytest.mark.parametrize("command", ["LPOP jobs", "RPOP jobs 2", "BRPOP jobs 1", "BLMPOP 1 1 jobs LEFT", "LMOVE jobs work LEFT LEFT"])
-@pytest.mark.parametrize("nothing", ["nil", "nil3", "raw \"*-1\\r\\n\""])
+@pytest.mark.parametrize(
+    "command", ["LPOP jobs", "RPOP jobs 2", "BRPOP jobs 1", "BLMPOP 1 1 jobs LEFT", "LMOVE jobs work LEFT LEFT"]
+)
+@pytest.mark.parametrize("nothing", ["nil", "nil3", r'raw "*-1\r\n"'])
 def test_an_empty_poll_is_nothing(command: str, nothing: str) -> None:
     run = play(f"worker >> {command}\nredis << {nothing}", lists(end="next_pop"))
     assert run.records == []
@@ -296,7 +298,7 @@ def test_a_value_that_fails_a_precondition_passes_as_it_came_and_is_counted(valu
 
 
 def test_a_job_too_big_to_look_at_passes_and_is_counted() -> None:
-    run = play(f"producer >> LPUSH jobs '{{\"id\":\"{'x' * 300}\"}}'\nredis << :1", lists(), max_inspect=256)
+    run = play(f'producer >> LPUSH jobs \'{{"id":"{"x" * 300}"}}\'\nredis << :1', lists(), max_inspect=256)
     assert run.injections == {"oversize": 1}
     assert run.records == []
 

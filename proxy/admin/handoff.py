@@ -1,0 +1,156 @@
+"""The control channel between parent and tracer: admin connections go one way, signs of life the other.
+
+A ``SOCK_SEQPACKET`` pair; every message is one byte::
+
+    parent ── C + descriptor ──► tracer     an accepted connection with a request in it
+    parent ── F ───────────────► tracer     flush what you have and end
+    parent ◄── B ─────────────── tracer     I live (every second)
+
+The end of one is the end of the channel for the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from proxy import log
+
+BEAT_EVERY: Final = 1.0
+NOT_FOR_THE_TRACER: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""What ends a service, or all of a terminal's processes: the relay goes on for a while then, and the tracer with it."""
+
+LIVE_FOR: Final = 3.0
+"""Seconds after its last beat that a tracer counts as live."""
+
+_CONNECTION: Final = b"C"
+_FLUSH: Final = b"F"
+_BEAT: Final = b"B"
+_AT_ONCE: Final = 16
+
+
+def channel() -> tuple[socket.socket, socket.socket]:
+    """Both ends, non-blocking; as many messages fit as the system allows by default."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setblocking(False)
+    return ends
+
+
+class ParentEnd:
+    """``on_gone`` is called once, when the tracer has closed its end. ``clock`` is monotonic seconds."""
+
+    def __init__(self, sock: socket.socket, on_gone: Callable[[], None], clock: Callable[[], float]) -> None:
+        self._sock = sock
+        self._on_gone = on_gone
+        self._clock = clock
+        self._started = clock()
+        self._last_beat: float | None = None
+        asyncio.get_running_loop().add_reader(sock, self._read)
+
+    @property
+    def live(self) -> bool:
+        return self._last_beat is not None and self.silence < LIVE_FOR
+
+    @property
+    def silence(self) -> float:
+        """Seconds since its last beat, or since the channel was made."""
+        return self._clock() - (self._started if self._last_beat is None else self._last_beat)
+
+    def hand_over(self, connection: socket.socket) -> bool:
+        """Give a connection to the tracer; False: it cannot take it now. The caller closes its own copy either way."""
+        if not self.live:
+            return False
+        try:
+            socket.send_fds(self._sock, [_CONNECTION], [connection.fileno()])
+        except OSError:
+            return False
+        return True
+
+    def flush(self) -> bool:
+        """Ask the tracer to send what it has and to end."""
+        try:
+            self._sock.send(_FLUSH)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        if self._sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._sock)
+            self._sock.close()
+
+    def _read(self) -> None:
+        try:
+            for _ in range(_AT_ONCE):
+                message = self._sock.recv(16)
+                if not message:
+                    break
+                self._last_beat = self._clock()
+            else:
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.close()
+        self._on_gone()
+
+
+class TracerEnd:
+    """``on_connection`` gets sockets and owns them; ``on_flush`` is called when the parent asks for it or is gone."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_connection: Callable[[socket.socket], None],
+        on_flush: Callable[[], None],
+    ) -> None:
+        self._sock = sock
+        self._on_connection = on_connection
+        self._on_flush = on_flush
+        self._beat()
+        asyncio.get_running_loop().add_reader(sock, self._read)
+
+    def close(self) -> None:
+        if self._sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._sock)
+            self._sock.close()
+
+    def _beat(self) -> None:
+        if self._sock.fileno() < 0:
+            return
+        try:
+            self._sock.send(_BEAT)
+        except BlockingIOError:
+            # The parent has a thousand unread beats: it is busy, or stopped. It will see those.
+            pass
+        except OSError:
+            return
+        asyncio.get_running_loop().call_later(BEAT_EVERY, self._beat)
+
+    def _read(self) -> None:
+        try:
+            for _ in range(_AT_ONCE):
+                message, descriptors, _, _ = socket.recv_fds(self._sock, 16, 4)
+                connections = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+                if message == _CONNECTION:
+                    for connection in connections:
+                        connection.setblocking(False)
+                        self._on_connection(connection)
+                    continue
+                if message != _FLUSH and message:
+                    log.warning("control_message", "a message on the control channel that this version does not know")
+                    continue
+                break
+            else:
+                return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            log.warning("control_channel", f"reading the control channel failed: {error.strerror}")
+        self.close()
+        self._on_flush()

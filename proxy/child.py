@@ -1,0 +1,198 @@
+"""The tracer process, as its parent sees it: started, kept running, asked to end.
+
+The child gets its settings as JSON in an anonymous file on standard input, because its arguments and environment can
+be read by others and the settings hold secrets.  Beside it there are two inherited sockets: events and control.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from proxy import log
+from proxy.admin import handoff
+from proxy.config import Settings
+
+FIRST_DELAY: Final = 0.2
+LONGEST_DELAY: Final = 10.0
+"""Seconds before a tracer that died is started again; doubled each time."""
+STEADY_AFTER: Final = 30.0
+"""Seconds after which a tracer counts as having been fine: the next delay is the first again."""
+HUNG_AFTER: Final = 60.0
+"""Seconds without a sign of life before a tracer is killed, to be replaced."""
+
+_POLL: Final = 0.02
+_EXIT_GRACE: Final = 1.0
+"""Seconds that a tracer has to exit once it has closed its channel, or once its time to flush is over."""
+
+
+class TracerChild:
+    """``attach`` gets the relay's end of each new event channel, ``detach`` is called when a tracer has gone."""
+
+    def __init__(self, settings: Settings, attach: Callable[[socket.socket], None], detach: Callable[[], None]) -> None:
+        self.restarts = 0
+        self._settings = msgspec.json.encode(settings)
+        self._attach = attach
+        self._detach = detach
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: handoff.ParentEnd | None = None
+        self._started = 0.0
+        self._delay = FIRST_DELAY
+        self._stopping = False
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Start a tracer now; if that fails, again and again later."""
+        self._started = time.monotonic()
+        try:
+            self._spawn()
+        except OSError as error:
+            log.error("tracer_start", f"cannot start the tracer: {error.strerror}; trying again")
+            self._spawn_later()
+        self._watch()
+
+    @property
+    def live(self) -> bool:
+        return self._control is not None and self._control.live
+
+    @property
+    def pid(self) -> int:
+        """0 while none runs."""
+        return 0 if self._process is None else self._process.pid
+
+    def hand_over(self, connection: socket.socket) -> bool:
+        """Give an admin connection to the tracer; False: there is none that lives."""
+        return self._control is not None and self._control.hand_over(connection)
+
+    async def stop(self, within: float) -> None:
+        """Let the tracer flush for so many seconds, then end it."""
+        self._stopping = True
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        for task in self._tasks:
+            task.cancel()
+        if self._process is None:
+            return
+        patience = within + _EXIT_GRACE if self._control is not None and self._control.flush() else 0.0
+        process = self._process
+        await self._reap(patience)
+        self._let_go()
+        if process.returncode:
+            log.warning("tracer_end", f"the tracer process {_describe(process.returncode)}; its last spans are lost")
+
+    def _spawn(self) -> None:
+        ours, theirs = handoff.channel()
+        events, events_theirs = handoff.channel()
+        inherited = (events_theirs.fileno(), theirs.fileno())
+        stdin = os.memfd_create("redspan-settings")
+        # It ignores these signals once it runs; until then they stay blocked, which exec leaves as it is.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, handoff.NOT_FOR_THE_TRACER)
+        try:
+            with os.fdopen(stdin, "wb", closefd=False) as file:
+                file.write(self._settings)
+            os.lseek(stdin, 0, os.SEEK_SET)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "proxy.tracer.process", *map(str, inherited)],
+                stdin=stdin,
+                pass_fds=inherited,
+                env=_environment(),
+                # Ctrl-C in a terminal reaches its whole process group; the tracer ends when the relay has.
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            events.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+            os.close(stdin)
+            theirs.close()
+            events_theirs.close()
+        self._control = handoff.ParentEnd(ours, self._gone, time.monotonic)
+        self._attach(events)
+
+    def _gone(self) -> None:
+        """It has closed its end: it is dead, or about to be."""
+        self._detach()
+        self._control = None
+        if not self._stopping:
+            self._run(self._replace())
+
+    async def _replace(self) -> None:
+        lived = time.monotonic() - self._started
+        await self._reap(_EXIT_GRACE)
+        status = "" if self._process is None else _describe(self._process.returncode)
+        self._process = None
+        if lived > STEADY_AFTER:
+            self._delay = FIRST_DELAY
+        log.error(
+            "tracer_died",
+            f"the tracer process {status}; starting it again in {self._delay:.1f} s. Clients are not affected, "
+            "but what happens until then is not traced",
+        )
+        await self._pause()
+
+    def _spawn_later(self) -> None:
+        self._run(self._pause())
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._delay)
+        self._delay = min(self._delay * 2, LONGEST_DELAY)
+        self.restarts += 1
+        self.start()
+
+    async def _reap(self, patience: float) -> None:
+        """Wait for the process to exit; kill it when patience is over."""
+        process = self._process
+        if process is None:
+            return
+        deadline = time.monotonic() + patience
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                process.kill()
+                process.wait()  # at once: nothing survives SIGKILL, stopped or not
+                return
+            await asyncio.sleep(_POLL)
+
+    def _let_go(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+            self._detach()
+
+    def _watch(self) -> None:
+        """A tracer that hangs is of no use to anybody; nor is one that was stopped and forgotten."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        if self._control is not None and self._process is not None and self._control.silence > HUNG_AFTER:
+            log.error("tracer_hung", f"the tracer gave no sign of life for {HUNG_AFTER:.0f} s; it is replaced")
+            self._process.kill()
+        self._watchdog = asyncio.get_running_loop().call_later(handoff.BEAT_EVERY, self._watch)
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but with our module path: what the child imports does not depend on where it is started."""
+    path = [entry or str(Path.cwd()) for entry in sys.path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+
+
+def _describe(status: int | None) -> str:
+    if status is None:
+        return "hung"
+    return f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
