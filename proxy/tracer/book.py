@@ -18,6 +18,8 @@ from proxy.tracer.jobs import Delivery, Job, JobKey, Jobs, Status
 from proxy.tracer.measures import Measures
 from proxy.tracer.span import JobFacts, Kind, Operation, Span
 
+_KEY_LIMIT: Final = 1024
+"""Bytes of a key that a span shows."""
 HOLD: Final = 250_000_000
 """ns that a dequeue span waits for its enqueue's event."""
 
@@ -53,7 +55,7 @@ class Seen(msgspec.Struct):
         facts = JobFacts(
             framework=event.framework,
             queue=event.queue,
-            key=event.key.decode(errors="backslashreplace"),
+            key=event.key[:_KEY_LIMIT].decode(errors="backslashreplace"),
             fields=self.fields,
             upstream=self.upstream,
             db=event.db,
@@ -111,8 +113,8 @@ class Book:
 
     def _key(self, seen: Seen) -> JobKey:
         event, fields = seen.event, seen.fields
-        identity: object = fields.id or event.ref or event.digest or digest(event.value)
-        created = fields.created_at if fields.id else 0
+        identity: object = event.ref or fields.id or event.digest or digest(event.value)
+        created = fields.created_at if fields.id and not event.ref else 0
         return (seen.upstream, event.db, event.framework, identity, created)
 
     def forget(self, job: Job) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.events import Outcome
+from proxy.events import Outcome, Verdict
 from proxy.frameworks.base import End
 from proxy.tracer import attributes as a
 from proxy.tracer.book import HOLD, Book, Seen, label
@@ -21,6 +21,8 @@ def dequeue(book: Book, seen: Seen) -> None:
         stored = waiting.context
         facts[a.PAIRING] = "digest"
     links = waiting.links if waiting is not None else ()
+    if waiting is None and job.failed is not None:
+        links, job.failed = (job.failed,), None
     if stored is not None and _too_old(book, seen, waiting):
         links += (Link(stored.trace_id, stored.span_id, "previous", stored.flags),) if stored.span_id else ()
         stored = None
@@ -43,6 +45,8 @@ def dequeue(book: Book, seen: Seen) -> None:
         conn=seen.conn,
         dest=event.dest,
         attempt=seen.fields.attempt,
+        worker=event.worker,
+        verdict=event.verdict,
         links=links,
         paired=waiting is not None,
     )
@@ -57,7 +61,8 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
         job.status = Status.LOST
     else:
         job.deliveries.append(delivery)
-        book.measures.flight(label(span.job), 1)
+        delivery.open = delivery.framework.end is not End.NONE and delivery.verdict is not Verdict.UNKNOWN
+        book.measures.flight(label(span.job), int(delivery.open))
         if delivery.framework.end is End.NEXT_POP:
             book.popped.setdefault(delivery.conn, []).append((job, delivery))
     if not delivery.paired:
@@ -89,9 +94,8 @@ def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | Non
             book.wait(span, stamped, "envelope")
     if event.dest:
         span.facts[a.PROCESSING_LIST] = event.dest.decode(errors="backslashreplace")
-    worker = seen.framework.worker(event.dest)
-    if worker:
-        span.facts[a.WORKER_ID] = worker
+    if event.worker:
+        span.facts[a.WORKER_ID] = event.worker
     if event.batch > 1:
         span.facts[a.BATCH_COUNT] = event.batch
     book.name_client(seen, span)

@@ -57,6 +57,7 @@ class Delivery(msgspec.Struct):
     dest: bytes
     """The processing list; empty where there is none."""
     attempt: int
+    worker: str = ""
     links: tuple[Link, ...] = ()
     verdict: Verdict = Verdict.NONE
     error: str = ""

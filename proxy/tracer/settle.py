@@ -14,7 +14,7 @@ from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
 _STATUS: Final = {Verdict.SUCCESS: Status.SUCCEEDED, Verdict.FAILURE: Status.FAILED}
 
 
-def _find(book: Book, job: Job, seen: Seen, dest: bytes | None) -> Delivery | None:
+def _find(job: Job, seen: Seen, dest: bytes | None) -> Delivery | None:
     """The open delivery an event speaks of: of the same attempt, if there is one; the oldest of those."""
     ready = [one for one in job.deliveries if one.open and (dest is None or one.dest == dest)]
     same = [one for one in ready if one.attempt == seen.fields.attempt]
@@ -25,7 +25,7 @@ def _find(book: Book, job: Job, seen: Seen, dest: bytes | None) -> Delivery | No
 def outcome(book: Book, seen: Seen) -> None:
     """The job was put on the completed or the dead letter list; a processing list may still hold it."""
     event, job = seen.event, book.known(seen)
-    delivery = None if job is None else _find(book, job, seen, None)
+    delivery = None if job is None else _find(job, seen, None)
     if job is None or delivery is None:
         book.measures.orphans += 1
         return
@@ -42,7 +42,7 @@ def outcome(book: Book, seen: Seen) -> None:
 
 def settle(book: Book, seen: Seen) -> None:
     job = book.known(seen)
-    delivery = None if job is None else _find(book, job, seen, None)
+    delivery = None if job is None else _find(job, seen, None)
     if job is None or delivery is None:
         book.measures.orphans += 1
         return
@@ -54,7 +54,7 @@ def settle(book: Book, seen: Seen) -> None:
 
 def ack(book: Book, seen: Seen) -> None:
     event, job = seen.event, book.known(seen)
-    delivery = None if job is None else _find(book, job, seen, event.key)
+    delivery = None if job is None else _find(job, seen, event.dest or event.key)
     if job is None or delivery is None:
         book.measures.orphans += 1
         return
@@ -69,7 +69,7 @@ def ack(book: Book, seen: Seen) -> None:
 def reclaim(book: Book, seen: Seen) -> None:
     event = seen.event
     job, _ = book.job(seen, Status.UNKNOWN)
-    delivery = _find(book, job, seen, event.key)
+    delivery = _find(job, seen, event.dest or event.key)
     if delivery is None:
         book.measures.orphans += 1
         return
@@ -133,6 +133,5 @@ def _describe_end(delivery: Delivery, span: Span) -> None:
         span.facts[a.STATUS] = "retry" if again else "failure"
     elif delivery.verdict is Verdict.SUCCESS:
         span.facts[a.STATUS] = "success"
-    worker = delivery.framework.worker(delivery.dest)
-    if worker:
-        span.facts[a.WORKER_ID] = worker
+    if delivery.worker:
+        span.facts[a.WORKER_ID] = delivery.worker

@@ -53,14 +53,15 @@ def test_w2_a_valid_context_is_kept() -> None:
 
 @pytest.mark.parametrize("slot", [json_slot(b'{"traceparent":"x"}'), json_slot(b"[]"), ABSENT])
 def test_w3_anything_else_is_treated_as_no_slot(slot: Slot) -> None:
-    assert carry(slot) == Carried(Carry.NONE)
+    assert (carry(slot).how, carry(slot).reason) == (Carry.NONE, slot.reason)
     derived = carry(slot, NAMED)
     assert (derived.how, derived.edit) == (Carry.DERIVED, None)
 
 
 def test_observing_writes_nothing_and_derives_where_it_can() -> None:
-    assert carry(json_slot(b"{}"), inject=False) == Carried(Carry.NONE)
-    assert carry(json_slot(b"{}"), NAMED, inject=False) == recover(json_slot(b"{}"), NAMED, inject=False)
+    assert carry(json_slot(b"{}"), inject=False) == Carried(Carry.NONE, reason="disabled")
+    derived = carry(json_slot(b"{}"), NAMED, inject=False)
+    assert (derived.how, derived.context) == (Carry.DERIVED, recover(json_slot(b"{}"), NAMED, inject=False).context)
 
 
 def test_what_may_not_be_written_refuses_to_be() -> None:

@@ -53,7 +53,7 @@ def test_strip_undoes_inject_and_nothing_else_changed(
 
 
 @given(job=objects.filter(bool), style=styles)
-def test_a_worker_that_dumps_what_it_loaded_arrives_at_the_same_bytes(job: dict[str, Any], style: dict[str, Any]) -> None:
+def test_a_worker_that_dumps_what_it_loaded_has_the_same_bytes(job: dict[str, Any], style: dict[str, Any]) -> None:
     assume(all(name.lower() != "traceparent" for name in job))
     written = json_slot(json.dumps(job, **style).encode()).write(CONTEXT)
     assert isinstance(written, bytes)

@@ -48,13 +48,16 @@ def test_times_of_every_kind(found: object, when: int) -> None:
     assert paths.when(found) == when
 
 
-@pytest.mark.parametrize(("found", "number"), [(3, 3), ("3", 3), ("x", -1), (-3, -1), (2**40, -1), (True, -1), ("²", -1)])
+@pytest.mark.parametrize(
+    ("found", "number"), [(3, 3), ("3", 3), ("x", -1), (-3, -1), (2**40, -1), (True, -1), ("²", -1)]
+)
 def test_whole_numbers(found: object, number: int) -> None:
     assert paths.integer(found, -1) == number
 
 
 def test_texts_are_scalars_and_bounded() -> None:
-    assert [paths.text(found) for found in ("a", 1, 1.5, True, None, {}, [])] == ["a", "1", "1.5", "true", "", "", ""]
+    scalars: list[object] = ["a", 1, 1.5, True, None, {}, []]
+    assert [paths.text(found) for found in scalars] == ["a", "1", "1.5", "true", "", "", ""]
     assert len(paths.text("x" * 5000)) == 1024
     assert paths.texts(["a", None, 2]) == ("a", "2")
     assert paths.texts("a") == ("a",)

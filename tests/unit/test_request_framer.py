@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +46,7 @@ def read(chunks: list[bytes]) -> tuple[list[tuple[bytes, list[bytes]]], int, byt
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted({place % (len(stream) + 1) for place in places}), len(stream)]
-    return [stream[begin:end] for begin, end in zip(edges, edges[1:], strict=False) if end > begin]
+    return [stream[begin:end] for begin, end in pairwise(edges) if end > begin]
 
 
 @given(stream=streams, places=st.lists(st.integers(0, 10_000), max_size=12), short=st.integers(0, 200))

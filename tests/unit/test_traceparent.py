@@ -59,7 +59,9 @@ def test_unknown_flags_are_read_and_not_passed_on() -> None:
     assert context.flags == SAMPLED | RANDOM
 
 
-@given(st.binary(min_size=16, max_size=16).filter(any), st.binary(min_size=8, max_size=8).filter(any), st.integers(0, 3))
+@given(
+    st.binary(min_size=16, max_size=16).filter(any), st.binary(min_size=8, max_size=8).filter(any), st.integers(0, 3)
+)
 def test_a_context_reads_back_from_its_header_and_from_its_packed_form(trace: bytes, span: bytes, flags: int) -> None:
     context = SpanContext(trace, span, flags)
     assert parse(context.header()) == context

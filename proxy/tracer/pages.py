@@ -1,0 +1,60 @@
+"""The tracer's own numbers, for the pages of `proxy.admin.app`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy import assembly, usage
+from proxy.admin.app import AdminServer, create_app
+from proxy.admin.metrics import Queues, Reading, TracerCollector, by_queue, render
+from proxy.tracer.export.pipeline import BUCKETS, ExportStats
+from proxy.tracer.measures import BOUNDS
+
+if TYPE_CHECKING:
+    from proxy.tracer.process import Tracer
+
+
+def admin_server(tracer: Tracer) -> AdminServer:
+    """Serves the pages about this tracer."""
+    frameworks = [framework.name for framework in assembly.frameworks(tracer.settings)]
+    collector = TracerCollector(tracer.snapshots.values, frameworks)
+    collector.sources = (
+        lambda reading: _own(tracer, reading),
+        lambda reading: _jobs(tracer, reading, collector.queues),
+    )
+    return AdminServer(create_app(lambda accept: render(collector, accept)))
+
+
+def _own(tracer: Tracer, reading: Reading) -> None:
+    """Spans and their export, and what this process takes."""
+    buffer, counts = tracer.buffer, tracer.counts
+    for operation, number in buffer.started_by.items():
+        reading.add("redspan_spans_started_total", (operation,), number)
+    reading.add("redspan_spans_exported_total", (), buffer.exported)
+    for reason, number in buffer.dropped.items():
+        reading.add("redspan_spans_dropped_total", (reason,), number)
+    reading.add("redspan_span_buffer_spans", (), buffer.held)
+    reading.add("redspan_span_buffer_capacity", (), buffer.capacity)
+    reading.add("redspan_span_buffer_bytes", (), buffer.bytes)
+    reading.add("redspan_sampling_decisions_total", ("sampled",), counts.sampled)
+    reading.add("redspan_sampling_decisions_total", ("not_sampled",), counts.not_sampled)
+    reading.add("redspan_tracer_errors_total", (), counts.errors)
+    reading.add("redspan_process_resident_memory_bytes", ("tracer",), usage.resident_memory())
+    reading.add("redspan_process_cpu_seconds_total", ("tracer",), usage.cpu_time() / 1e9)
+    stats = ExportStats() if tracer.pipeline is None else tracer.pipeline.stats
+    for result, number in stats.requests.items():
+        reading.add("redspan_export_requests_total", (result,), number)
+    reading.time("redspan_export_duration_seconds", (), BUCKETS, stats.duration_counts, stats.duration_sum)
+
+
+def _jobs(tracer: Tracer, reading: Reading, queues: Queues) -> None:
+    """What is known of jobs."""
+    measures = tracer.lifecycle.measures
+    by_queue(reading, queues, "redspan_job_wait_seconds", BOUNDS, measures.wait)
+    by_queue(reading, queues, "redspan_job_process_seconds", BOUNDS, measures.process)
+    for name, known in (("redspan_jobs_in_flight", measures.in_flight), ("redspan_queue_depth", measures.depth)):
+        for (framework, queue), number in known.items():
+            reading.add(name, (framework, queues.name(framework, queue)), number)
+    reading.add("redspan_events_lost_total", (), measures.lost_events)
+    reading.add("redspan_jobs_forgotten_total", (), measures.evicted)
+    reading.add("redspan_orphan_settles_total", (), measures.orphans)

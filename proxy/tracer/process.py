@@ -1,0 +1,205 @@
+"""The tracer process: events from the relay in, spans to the collector out, pages for who asks.
+
+Started by `proxy.child` as ``python -m proxy.tracer.process EVENTS CONTROL``: two descriptors, and the settings on
+standard input.  It ends when the relay has told it to, or has gone; not by a signal that was meant for the relay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from proxy import log
+from proxy.admin.handoff import NOT_FOR_THE_TRACER, TracerEnd
+from proxy.assembly import CannotStart
+from proxy.config import Settings
+from proxy.events import BATCH_LIMIT, Batch, Hello, Record, Snapshot, decode
+from proxy.tracer import assembly
+from proxy.tracer.export.pipeline import ExportPipeline
+from proxy.tracer.span import Span
+
+if TYPE_CHECKING:
+    from proxy.admin.app import AdminServer
+
+TICK: Final = 0.1
+"""Seconds between looks at what has waited long enough."""
+
+_NICENESS: Final = 5
+_DATAGRAMS: Final = 16
+"""Read in one go, before the loop sees to anything else: at most 1 MiB."""
+_LAST_RESORT: Final = 5
+"""Seconds after the time to flush is over when the kernel ends this process, whatever it does."""
+
+
+class Counts:
+    """What the tracer counts of its own work."""
+
+    def __init__(self) -> None:
+        self.sampled = 0
+        self.not_sampled = 0
+        self.errors = 0
+        """Records that a bug kept from being processed, and batches that could not be read."""
+
+
+class Tracer:
+    """Everything in this process, on one loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.counts = Counts()
+        self.snapshots: dict[int, Snapshot] = {}
+        """The latest of each relay worker."""
+        self.lifecycle = assembly.lifecycle(settings)
+        self.buffer = assembly.buffer(settings)
+        self.pipeline: ExportPipeline | None = None
+        self._expected: dict[int, int] = {}
+        self._events: socket.socket | None = None
+        self._done = asyncio.Event()
+        self._admin: AdminServer | None = None
+
+    async def run(self, events: socket.socket, control: socket.socket) -> None:
+        """Until the relay says so, or is gone."""
+        loop = asyncio.get_running_loop()
+        try:
+            exporters = list(assembly.exporters(self.settings))
+        except ValueError as error:
+            log.error("export_settings", f"spans cannot be exported: {error}")
+            exporters = []
+        self.pipeline = ExportPipeline(self.buffer, exporters) if exporters else None
+        exporting = loop.create_task(self.pipeline.run()) if self.pipeline is not None else None
+        self._events = events
+        loop.add_reader(events, self._read)
+        channel = TracerEnd(control, self._visit, self._done.set)
+        ticking = loop.create_task(self._tick())
+        gc.collect()
+        gc.freeze()
+        await self._done.wait()
+        signal.alarm(int(self.settings.tracing.export.flush_timeout) + _LAST_RESORT)
+        ticking.cancel()
+        self._read_all()
+        channel.close()
+        self._take(self.lifecycle.flush())
+        if self.pipeline is not None:
+            await self.pipeline.flush(self.settings.tracing.export.flush_timeout)
+        if exporting is not None:
+            exporting.cancel()
+
+    # ---- events
+
+    def _read(self) -> bool:
+        """Some datagrams; whether there may be more."""
+        events = self._events
+        if events is None:
+            return False
+        for _ in range(_DATAGRAMS):
+            try:
+                datagram = events.recv(BATCH_LIMIT + 1)
+            except BlockingIOError:
+                return False
+            except OSError:
+                datagram = b""
+            if not datagram:
+                asyncio.get_running_loop().remove_reader(events)
+                events.close()
+                self._events = None
+                # The relay has gone without a word, or has attached a successor of ours.
+                self._done.set()
+                return False
+            self._batch(datagram)
+        return True
+
+    def _read_all(self) -> None:
+        while self._read():
+            pass
+
+    def _batch(self, datagram: bytes) -> None:
+        try:
+            batch = decode(datagram)
+        except msgspec.DecodeError as error:
+            self.counts.errors += 1
+            log.exception("batch", error)
+            return
+        self._number(batch)
+        for record in batch.records:
+            try:
+                self._record(batch.worker, record)
+            except Exception as error:  # noqa: BLE001 - a bug costs one record, not all that follow
+                self.counts.errors += 1
+                log.exception("record", error)
+
+    def _number(self, batch: Batch) -> None:
+        """Notice what is missing between this batch and the one before."""
+        expected = self._expected.get(batch.worker)
+        self._expected[batch.worker] = batch.first + len(batch.records)
+        # Before a tracer's first batch nothing was for it.
+        missing = batch.first - expected if expected is not None else 0
+        if missing > 0:
+            self.lifecycle.gap(batch.worker, missing)
+
+    def _record(self, worker: int, record: Record) -> None:
+        if isinstance(record, Snapshot):
+            self.snapshots[worker] = record
+        elif not isinstance(record, Hello):
+            self._take(self.lifecycle.feed(worker, record))
+
+    def _take(self, spans: list[Span]) -> None:
+        for span in spans:
+            if not span.sampled:
+                self.counts.not_sampled += 1
+                continue
+            self.counts.sampled += 1
+            if self.pipeline is not None:
+                self.pipeline.add(span)
+            else:
+                self.buffer.started_by[span.operation.value] += 1
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self._take(self.lifecycle.tick(time.time_ns()))
+
+    # ---- pages
+
+    def _visit(self, connection: socket.socket) -> None:
+        if self._admin is None:
+            # Loaded with the first request: without one, its memory is saved.
+            from proxy.tracer.pages import admin_server
+
+            self._admin = admin_server(self)
+        self._admin.serve(connection)
+
+
+def main() -> int:
+    for number in NOT_FOR_THE_TRACER:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_THE_TRACER)
+    os.nice(_NICENESS)
+    events, control = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
+    settings = msgspec.json.decode(sys.stdin.buffer.read(), type=Settings)
+    log.configure(settings.log.level, settings.log.format, "tracer")
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(_run(settings, events, control))
+        except CannotStart as error:
+            log.error("cannot_start", str(error))
+            return 1
+    return 0
+
+
+async def _run(settings: Settings, events: socket.socket, control: socket.socket) -> None:
+    asyncio.get_running_loop().set_exception_handler(log.loop_exception)
+    await Tracer(settings).run(events, control)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
