@@ -37,7 +37,11 @@ class Op(IntEnum):
     MOVE = 3
     """From one waiting place to another (scheduled to queue, dead letter to queue): same job, same attempt."""
     DEQUEUE = 4
-    """Delivered to a consumer. ``dest`` is the processing list where the command named one."""
+    """Delivered to a consumer.
+
+    ``dest`` is what will name the job's holder when it is acknowledged (the processing list, a consumer group), empty
+    where nothing will. ``verdict`` is UNKNOWN where nobody will ever say how it ended.
+    """
     START = 5
     """The worker said that it begins."""
     HEARTBEAT = 6
@@ -47,13 +51,13 @@ class Op(IntEnum):
     SETTLE = 8
     """The attempt ended (``verdict``) and the job is no longer held."""
     ACK = 9
-    """Removed from the processing list (``number``: how many; 0 means somebody took it away before)."""
+    """No longer held by ``dest``, else ``key`` (``number``: how many; 0 means somebody took it away before)."""
     RETRY = 10
     """Given back by its worker for another attempt."""
     DEAD_LETTER = 11
     """Put on the dead letter list."""
     RECLAIM = 12
-    """Taken out of a processing list by somebody who is not its worker (a reaper)."""
+    """Taken from its holder (``dest``, else ``key``) by somebody else: a reaper, another consumer."""
     CANCEL = 13
     """Removed while waiting (``number``: how many)."""
     PURGE = 14
@@ -166,6 +170,8 @@ class JobEvent(msgspec.Struct, array_like=True, tag=2, gc=False):
     outcome: Outcome = Outcome.OK
     error: str = ""
     """First word of Redis' error reply; or the framework's own error text for a settle."""
+    worker: str = ""
+    """Who has the job, where the command says so: by its processing list, its heartbeat, its consumer's name."""
     batch: int = 1
     """How many jobs the same command carried."""
 

@@ -93,7 +93,9 @@ def _raw(text: str) -> bytes:
     return text.encode("latin-1", "backslashreplace").decode("unicode_escape").encode("latin-1")
 
 
-_TOKEN = re.compile(r"""raw\s+("(?:[^"\\]|\\.)*")|([%~>]?)\[|(\])|("(?:[^"\\]|\\.)*"|'[^']*')|nil3|nil|[:+][^\],\s]*|-[^\],]*|,|\s+""")
+_TOKEN = re.compile(
+    r"""raw\s+("(?:[^"\\]|\\.)*")|([%~>]?)\[|(\])|("(?:[^"\\]|\\.)*"|'[^']*')|nil3|nil|[:+][^\],\s]*|-[^\],]*|,|\s+"""
+)
 
 
 def _replies(text: str) -> Iterator[bytes]:
@@ -185,7 +187,7 @@ class Play:
 
 
 def tree(spans: list[Span]) -> str:
-    """``operation kind queue [status] [!error] [~links]``, children indented under parents; (?) a parent unknown here."""
+    """A line per span, children indented: operation, kind, queue, status, !error, ~links; (?) for an unknown parent."""
     ids = {span.span_id for span in spans}
     lines: list[str] = []
 
@@ -247,15 +249,12 @@ def _perform(
         if line.arrow == ">>" and line.who != "redis":
             speaker = line.who
             data = line.sent
-            following = lines[at] if at < len(lines) else None
-            told = following.sent if following is not None and (following.who, following.arrow) == ("redis", ">>") else None
-            expected[speaker] = expected.get(speaker, b"") + (data if told is None else told)
-            at += told is not None
+            arrives, at = _arriving(lines, at)
             while join and at < len(lines) and lines[at].arrow == ">>" and lines[at].who == speaker:
                 data += lines[at].sent
-                rewritten = at + 1 < len(lines) and (lines[at + 1].who, lines[at + 1].arrow) == ("redis", ">>")
-                expected[speaker] += lines[at + 1].sent if rewritten else lines[at].sent
-                at += 1 + rewritten
+                more, at = _arriving(lines, at + 1)
+                arrives += more
+            expected[speaker] = expected.get(speaker, b"") + arrives
             session = run.session(speaker)
             for piece in cut(data):
                 run.sent[speaker] += session.client_data(piece, line.at)
@@ -274,6 +273,13 @@ def _perform(
     return run
 
 
+def _arriving(lines: list[Line], after: int) -> tuple[bytes, int]:
+    """What should reach Redis of the line before ``after``, and the line to go on with."""
+    if after < len(lines) and (lines[after].who, lines[after].arrow) == ("redis", ">>"):
+        return lines[after].sent, after + 1
+    return lines[after - 1].sent, after
+
+
 def _check_events(lines: list[Line], run: Play) -> None:
     wanted = [line for line in lines if line.who == "event"]
     if not wanted:
@@ -286,7 +292,7 @@ def _check_events(lines: list[Line], run: Play) -> None:
         actual = found[number]
         assert actual["op"] == op, f"{line.rest}: {actual}"
         assert {name: actual[name] for name in attributes} == attributes, f"{line.rest}: {actual}"
-    assert len(found) == len(wanted), f"and also: {found[len(wanted):]}"
+    assert len(found) == len(wanted), f"and also: {found[len(wanted) :]}"
 
 
 def _describe(event: JobEvent) -> dict[str, str]:

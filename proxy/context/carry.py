@@ -36,6 +36,8 @@ class Carried(msgspec.Struct, frozen=True):
     """Span id that was replaced."""
     verified: bool = True
     """The parent named by ``context`` is a span that somebody exports, as far as can be known from the job alone."""
+    reason: str = ""
+    """Why nothing was written where there is a slot or could be one: a slot's reason, or ``disabled``."""
 
 
 NOTHING = Carried(Carry.NONE)
@@ -61,7 +63,7 @@ class Carrier(msgspec.Struct, frozen=True):
         if state is State.EMPTY and inject:
             context = self._begin(named, sampler, bare=slot.bare)
             return Carried(Carry.WRITTEN, context, slot.write(context))
-        return self._derived(named, sampler)
+        return self._derived(named, sampler, "disabled" if state is State.EMPTY else slot.reason)
 
     def recover(self, slot: Slot, named: Named | None, sampler: Sampler, *, inject: bool = True) -> Carried:
         """At dequeue and after. An empty slot gives a context without span id: the reader is the trace's root."""
@@ -95,12 +97,12 @@ class Carrier(msgspec.Struct, frozen=True):
             return self._flagged(trace_id, self._adopted_span(trace_id, named), sampler)
         return self._flagged(trace_id, self.deriver.span_id(trace_id, named.hop, named.attempt), sampler)
 
-    def _derived(self, named: Named | None, sampler: Sampler) -> Carried:
+    def _derived(self, named: Named | None, sampler: Sampler, reason: str = "") -> Carried:
         trace_id = self._trace_id(named)
         if trace_id is None or named is None:
-            return NOTHING
+            return Carried(Carry.NONE, reason=reason)
         span_id = self.deriver.span_id(trace_id, named.hop, named.attempt)
-        return Carried(Carry.DERIVED, self._flagged(trace_id, span_id, sampler), verified=False)
+        return Carried(Carry.DERIVED, self._flagged(trace_id, span_id, sampler), verified=False, reason=reason)
 
     def _trace_id(self, named: Named | None) -> bytes | None:
         return None if named is None else self.deriver.trace_id(named.framework, named.submission)

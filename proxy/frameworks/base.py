@@ -103,6 +103,7 @@ class Operation(msgspec.Struct):
     number: int = -1
     verdict: Verdict = Verdict.NONE
     error: str = ""
+    worker: str = ""
     job: int = -1
     """Which of `Intent.jobs` this is of (its context travels along); -1: none of them."""
 
@@ -163,9 +164,6 @@ class Framework(Protocol):
 
     def queue(self, key: bytes) -> str:
         """The queue's name in the framework's own word; empty for a key that names none."""
-
-    def worker(self, key: bytes) -> str:
-        """The worker that a processing list or a heartbeat names; empty for a key that names none."""
 
     def fields(self, value: bytes) -> Fields:
         """What the job says of itself; empty `Fields` for a foreign value, never an exception."""

@@ -40,6 +40,8 @@ from proxy.resp.reply import Reply
 PUSHES: Final = frozenset((b"LPUSH", b"RPUSH", b"LPUSHX", b"RPUSHX"))
 _POPS: Final = frozenset((b"LPOP", b"RPOP", b"BLPOP", b"BRPOP", b"LMPOP", b"BLMPOP"))
 _MOVES: Final = frozenset((b"RPOPLPUSH", b"BRPOPLPUSH", b"LMOVE", b"BLMOVE"))
+_NAME_LIMIT: Final = 256
+"""Bytes of a key that make a queue's name: it becomes a label and an attribute."""
 _EXPIRY: Final = {b"EX": 1, b"PX": 1000}
 
 
@@ -64,9 +66,11 @@ class ListShape:
         return None
 
     def queue(self, key: bytes) -> str:
-        return key.decode(errors="backslashreplace") if self.role(key) in (Role.QUEUE, Role.DEAD_LETTER) else ""
+        named = self.role(key) in (Role.QUEUE, Role.DEAD_LETTER)
+        return key[:_NAME_LIMIT].decode(errors="backslashreplace") if named else ""
 
     def worker(self, key: bytes) -> str:
+        """The worker that a processing list or a heartbeat names; empty for a key that names none."""
         return ""
 
     def slot(self, value: bytes) -> Slot:
@@ -171,7 +175,7 @@ def _moved(intent: Intent, reply: Reply) -> Iterator[Operation]:
     source, dest = intent.args[1], intent.args[2]
     come, gone = shape.role(source), shape.role(dest)
     if come is Role.PROCESSING and gone is Role.QUEUE:
-        yield shape.operation(Op.RECLAIM, source, dest=dest, value=reply)
+        yield shape.operation(Op.RECLAIM, source, value=reply)
         yield shape.operation(Op.ENQUEUE, dest, value=reply)
     elif gone is Role.DEAD_LETTER:
         yield shape.operation(Op.DEAD_LETTER, dest, dest=source, value=reply, verdict=Verdict.FAILURE)
@@ -182,7 +186,7 @@ def _moved(intent: Intent, reply: Reply) -> Iterator[Operation]:
     elif gone is Role.QUEUE and come is not None:
         yield shape.operation(Op.MOVE, dest, dest=source, value=reply)
     elif come is Role.QUEUE:
-        yield shape.operation(Op.DEQUEUE, source, dest=dest, value=reply)
+        yield shape.operation(Op.DEQUEUE, source, dest=dest, value=reply, worker=shape.worker(dest))
 
 
 def _remove(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
@@ -239,7 +243,7 @@ def _set(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
 
     def beaten(intent: Intent, reply: Reply) -> Iterator[Operation]:
         if reply is not None:  # SET NX that did not take
-            yield shape.operation(Op.HEARTBEAT, args[1], value=value, number=seconds)
+            yield shape.operation(Op.HEARTBEAT, args[1], value=value, number=seconds, worker=shape.worker(args[1]))
 
     return Intent(shape, args, beaten)
 

@@ -26,9 +26,7 @@ IDLE = 30
 @pytest.fixture
 def sidecar(start_sidecar: StartSidecar, receiver: Receiver) -> Sidecar:
     export = {"interval": "100ms"}
-    return start_sidecar(
-        {"tracing": {"protocol": "http/protobuf", "endpoint": receiver.url, "export": export}}
-    )
+    return start_sidecar({"tracing": {"protocol": "http/protobuf", "endpoint": receiver.url, "export": export}})
 
 
 def envelope(number: int, *, invented: bool = True, retries: int = 0) -> dict[str, object]:

@@ -96,7 +96,9 @@ def test_redis_cli(options: list[str], traced: Callable[..., Sidecar], receiver:
     assert_one_trace_a_job(receiver.wait_for(lambda spans: len(spans) >= 9), 3)
 
 
-@pytest.mark.parametrize("values", [["[1]", "plain text", '{"id":', '{"Traceparent":1}', b"\x80\x05pickle", b"\xef\xbb\xbf{}"]])
+@pytest.mark.parametrize(
+    "values", [["[1]", "plain text", '{"id":', '{"Traceparent":1}', b"\x80\x05pickle", b"\xef\xbb\xbf{}"]]
+)
 def test_values_that_fail_a_precondition_pass_byte_for_byte(
     values: list[str | bytes], traced: Callable[..., Sidecar], direct: redis.Redis
 ) -> None:

@@ -24,7 +24,7 @@ def work(url: str, jobs: int) -> list[bytes]:
         for _ in range(jobs):
             job = worker.brpoplpush("orders", "orders:processing", 10)
             assert isinstance(job, bytes)
-            assert worker.lrem("orders:processing", 1, job) == 1  # type: ignore[arg-type]
+            assert worker.lrem("orders:processing", 1, job) == 1
             received.append(job)
         return received
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import redis
 
 
-def produce(client: redis.Redis, queue: str, manner: str, jobs: list[str]) -> None:
+def produce(client: Any, queue: str, manner: str, jobs: list[str]) -> None:
     if manner == "single":
         for job in jobs:
             client.rpush(queue, job)
@@ -24,7 +25,7 @@ def produce(client: redis.Redis, queue: str, manner: str, jobs: list[str]) -> No
         pipe.execute()
 
 
-def work_reliably(client: redis.Redis, queue: str) -> tuple[list[bytes], list[int]]:
+def work_reliably(client: Any, queue: str) -> tuple[list[Any], list[Any]]:
     received, removed = [], []
     while (job := client.brpoplpush(queue, f"{queue}:processing", 1)) is not None:
         received.append(job)
@@ -32,8 +33,8 @@ def work_reliably(client: redis.Redis, queue: str) -> tuple[list[bytes], list[in
     return received, removed
 
 
-def work_plainly(client: redis.Redis, queue: str) -> tuple[list[bytes], list[int]]:
-    received = []
+def work_plainly(client: Any, queue: str) -> tuple[list[Any], list[Any]]:
+    received: list[Any] = []
     while (item := client.blpop([queue, f"{queue}:low"], 1)) is not None:
         received.append(item[1])
     return received, []
@@ -47,4 +48,5 @@ def main(url: str, protocol: str, queue: str, manner: str, jobs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5], int(sys.argv[5]))
+    url, protocol, queue, manner, jobs = sys.argv[1:]
+    main(url, protocol, queue, manner, int(jobs))
