@@ -43,6 +43,7 @@ INJECTIONS: Final = (
     "none",
     "disabled",
     "oversize",
+    "split",
     "not_object",
     "not_json",
     "not_utf8",

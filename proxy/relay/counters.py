@@ -16,6 +16,7 @@ RESULTS: Final = (
     "none",
     "disabled",
     "oversize",
+    "split",
     *json_slot.REFUSALS,
     *adopted.REFUSALS,
 )

@@ -27,7 +27,21 @@ from proxy.resp.reply import Reply, ReplyError, Undecodable, decode
 SUBSCRIBES: Final = frozenset((b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"))
 UNSUBSCRIBES: Final = frozenset((b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE"))
 CONTROLS: Final = (
-    frozenset((b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"SELECT", b"HELLO", b"CLIENT", b"MONITOR", b"SYNC", b"PSYNC"))
+    frozenset(
+        (
+            b"MULTI",
+            b"EXEC",
+            b"DISCARD",
+            b"RESET",
+            b"SELECT",
+            b"HELLO",
+            b"AUTH",
+            b"CLIENT",
+            b"MONITOR",
+            b"SYNC",
+            b"PSYNC",
+        )
+    )
     | SUBSCRIBES
     | UNSUBSCRIBES
 )
@@ -50,7 +64,8 @@ class Place(IntEnum):
     RESET = 5
     SELECT = 6
     HELLO = 7
-    SUBSCRIBE = 8
+    AUTH = 8
+    SUBSCRIBE = 9
 
 
 class Pending(msgspec.Struct):
@@ -92,7 +107,7 @@ Resolved = tuple[Pending, Reply | Lost]
 
 class Ledger:
     __slots__ = ("_channels", "_framer", "_patterns", "_pending", "_queued", "_received", "_sent", "_shards", "_silent",
-                 "_skip", "_transaction", "db", "protocol")  # fmt: skip
+                 "_skip", "_transaction", "admitted", "db", "protocol")  # fmt: skip
 
     def __init__(self, limit: int) -> None:
         """``limit``: bytes of one reply that are kept for somebody who wants it."""
@@ -107,6 +122,8 @@ class Ledger:
         self._channels = self._patterns = self._shards = 0
         self.db = 0
         """The database, as of the reply last read."""
+        self.admitted = False
+        """Redis has done something for this client: it is logged in, or need not be."""
         self.protocol = 2
 
     # ---- commands, as they are sent
@@ -238,7 +255,9 @@ class Ledger:
             queued.append(oldest)
             return
         if place is Place.JOB:
-            yield oldest, _value(frame)
+            value = _value(frame)
+            self.admitted = self.admitted or not isinstance(value, ReplyError)
+            yield oldest, value
         elif place is Place.EXEC:
             self._queued = None
             yield from self._executed(queued or [], _value(frame))
@@ -248,6 +267,7 @@ class Ledger:
     def _done(self, control: Pending) -> None:
         """A command that changes the connection has succeeded."""
         place = control.place
+        self.admitted = place is not Place.RESET
         if place is Place.MULTI:
             self._queued = []
         elif place is Place.DISCARD:

@@ -130,6 +130,8 @@ class Leg(asyncio.BaseProtocol):
     def leftover(self) -> list[bytes]:
         """What the kernel still has of a connection that was lost: a failed write does not wait for unread replies."""
         chunks: list[bytes] = []
+        if self.eof:
+            return chunks
         sock = self.transport.get_extra_info("socket")
         # Of TLS there is only ciphertext.
         if sock is None or sock.fileno() < 0 or not self.transport.can_write_eof():

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from proxy.context.carry import NOTHING, Carried, Named
 from proxy.events import VALUE_LIMIT, Connection, JobEvent, Op, Outcome, digest
 from proxy.frameworks.base import End, Framework, Intent, Mismatch, Operation
@@ -121,7 +123,7 @@ class Session:
             self._next_pop(intent.framework, now)
         carried = self._carry(intent, inject=not command.inline)
         if any(one.edit is not None for one in carried) and not self._rewrite(command, intent, carried):
-            carried = self._carry(intent, inject=False)
+            carried = [replace(one, reason=one.reason and "split") for one in self._carry(intent, inject=False)]
         for one in carried:
             self._context.counters.carried(intent.framework.name, one)
         pending = Pending(Place.JOB, at=now, intent=intent, carried=carried)
@@ -180,6 +182,7 @@ class Session:
         try:
             for pending, reply in self._ledger.feed(data):
                 self._resolve(pending, reply, now, Outcome.OK if delivered else Outcome.UNDELIVERED)
+            self._framer.heads = self._ledger.admitted
         except Exception as error:  # noqa: BLE001 - it only observes
             # What the client had sent and is held goes out with its next bytes, or with its end.
             self._turn_blind(error, now)

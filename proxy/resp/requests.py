@@ -22,6 +22,8 @@ _STAR: Final = 0x2A
 _DOLLAR: Final = 0x24
 _HEADER_LIMIT: Final = 64 * 1024
 """Redis' own limit for an inline command or a length line (PROTO_INLINE_MAX_SIZE)."""
+_COUNT_LIMIT: Final = 100_000
+"""Arguments of a command that is looked at. Redis itself refuses more than 1,048,576 at once."""
 _NAME_LIMIT: Final = 32
 """Longer than any name that is watched."""
 
@@ -70,6 +72,7 @@ class RequestFramer:
         "_start",
         "_watched",
         "buffer",
+        "heads",
         "oversize",
         "plain",
         "released",
@@ -86,6 +89,8 @@ class RequestFramer:
         """Unwatched commands since the last `Command`."""
         self.oversize: list[bytes] = []
         """Keys of commands that were too big to hold and went by unread."""
+        self.heads = False
+        """Hold commands whose name is not known yet."""
         self._at = 0  # the next byte to read
         self._start = 0  # where the command being read begins
         self._args: list[bytes] | None = None  # collected so far, while a watched command is read
@@ -105,11 +110,17 @@ class RequestFramer:
     def free(self) -> int:
         """How much of ``buffer`` may be forwarded.
 
-        Nothing is held before its name is known: Redis refuses some commands by their count alone, at once.
+        Before a command's name is known it is held only if ``heads`` allows it: a client that is not logged in is
+        refused by the count of its arguments alone, at once.
         """
-        if self._args is None or not self._hold:
-            return len(self.buffer)
-        return max(self._start, self.released)
+        size = len(self.buffer)
+        if self._passing or self._start >= size:
+            return size
+        if self._args is None:
+            held = self.heads and self.buffer[self._start] == _STAR
+        else:
+            held = self._hold
+        return max(self._start, self.released) if held else size
 
     def feed(self, data: bytes) -> bytes | None:
         """Take a chunk in. None: call ``next``. Else there is nothing to read yet; forward what is returned."""
@@ -204,6 +215,9 @@ class RequestFramer:
         argc = number(self.buffer[self._at + 1 : cr])
         if argc <= 0:
             self._at = cr + 2
+            return True
+        if argc > _COUNT_LIMIT:
+            self._at, self._passing = cr + 2, argc
             return True
         begin, end = self._bulk(cr + 2)
         if begin < 0:

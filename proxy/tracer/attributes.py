@@ -6,7 +6,7 @@ and ``error.type`` (semantic conventions v1.44; the messaging ones are in Develo
 is ``redspan.*``.  What is not known gives no attribute.
 
 A span's attributes have two parts.  `static` depends on nothing but queue and operation, so it is rendered once and
-kept; `variable` is the job and the delivery.  They share no name but through `Span.facts`, which win.
+kept; `variable` is the job and the delivery.  They share a name only where `Span.facts` has it, which wins.
 """
 
 from __future__ import annotations
@@ -225,3 +225,9 @@ def server(upstream: str) -> tuple[str, int]:
     except ValueError:
         return "", 0  # no address that could be named
     return parts.hostname or "", port or 0
+
+
+STATIC_NAMES: Final = frozenset[str]().union(
+    *(static_of(operation.value, "rq", "a", "a", "a:1", 0) for operation in Operation)
+)
+"""Every name that the static part can have."""

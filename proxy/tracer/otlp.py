@@ -20,9 +20,11 @@ from typing import Final
 from proxy.tracer.attributes import (
     LINK_RELATION,
     SCHEMA_URL,
+    STATIC_NAMES,
     Naming,
     Rule,
     apply,
+    attributes,
     name_of,
     static_key,
     static_of,
@@ -239,8 +241,11 @@ class Encoder:
             fixed = self._ROOT(
                 *(0x100A, span.trace_id, 0x0812, span.span_id), *(0x39, start, 0x41, end, kind, 0x0185, flags)
             )
-        own = variable(span)
-        parts = [fixed, self._static(*static_key(span)), self._spans.encode(apply(self._rule, own))]
+        if STATIC_NAMES.isdisjoint(span.facts):
+            parts = [fixed, self._static(*static_key(span)), self._spans.encode(apply(self._rule, variable(span)))]
+        else:  # a name must not come twice
+            parts = [fixed, self._name(span.operation.value, span.job.queue)]
+            parts.append(self._spans.encode(attributes(span, self._rule)))
         if span.tracestate:
             parts.append(_field(0x1A, _utf8(span.tracestate)))
         if span.events:
@@ -255,8 +260,10 @@ class Encoder:
     def _encode_static(self, operation: str, framework: str, queue: str, key: str, upstream: str, db: int) -> bytes:
         """Name and static attributes."""
         rendered = dict(static_of(operation, framework, queue, key, upstream, db))
-        name = _field(0x2A, _utf8(name_of(operation, queue, self._naming)))
-        return name + self._spans.encode(apply(self._rule, rendered))
+        return self._name(operation, queue) + self._spans.encode(apply(self._rule, rendered))
+
+    def _name(self, operation: str, queue: str) -> bytes:
+        return _field(0x2A, _utf8(name_of(operation, queue, self._naming)))
 
     def _event(self, event: SpanEvent) -> bytes:
         start = self._EVENT(0x09, max(event.at, 0)) + _field(0x12, _utf8(event.name))

@@ -47,6 +47,8 @@ names = st.builds(
     st.text(st.characters(codec="utf-8"), max_size=20),
     st.booleans(),
 )
+SHARED = ["queue.name", "messaging.message.id", "server.port", "error.type"]
+"""Names that a fact takes away from the rest."""
 times = st.integers(0, 2**64 - 1)
 trace_ids = st.binary(min_size=16, max_size=16)
 span_ids = st.binary(min_size=8, max_size=8)
@@ -93,7 +95,7 @@ def spans(draw: st.DrawFn) -> Span:
         tracestate=draw(tracestates),
         error=draw(st.just("") | text),
         message=draw(text),
-        facts=draw(st.dictionaries(names, values, max_size=10)),
+        facts=draw(st.dictionaries(names | st.sampled_from(SHARED), values, max_size=10)),
         events=tuple(draw(st.lists(events, max_size=3))),
         links=tuple(draw(st.lists(links, max_size=3))),
         service=draw(st.sampled_from(["", "", "shop", "wor\ud800ker"])),

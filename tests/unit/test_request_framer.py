@@ -89,6 +89,16 @@ def test_redis_may_refuse_a_command_by_its_count_alone() -> None:
     assert framer.free == len(framer.buffer)
 
 
+def test_a_client_that_is_logged_in_has_its_command_held_from_its_first_byte() -> None:
+    framer = RequestFramer(WATCHED, lambda key: True, LIMIT)
+    framer.heads = True
+    assert framer.feed(b"PING\r\n*3\r\n$5\r\nLP") is None
+    assert framer.next() is None
+    assert framer.free == len(b"PING\r\n")
+    framer.keep()
+    assert framer.held == b"*3\r\n$5\r\nLP"
+
+
 def test_a_key_of_nobody_lets_go_at_once() -> None:
     framer = RequestFramer(WATCHED, lambda key: False, LIMIT)
     start = b"*3\r\n$5\r\nLPUSH\r\n$5\r\nother\r\n$9999999\r\nabc"
