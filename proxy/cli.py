@@ -19,7 +19,7 @@ import click
 from proxy import __version__
 
 if TYPE_CHECKING:
-    from proxy.config_sources import Loaded
+    from proxy.config.sources import Loaded
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -133,7 +133,7 @@ def check_config(file: Path, effective: bool) -> None:
 
 def _load(file: Path | None, flags: Mapping[str, object]) -> Loaded:
     """The settings; if they are wrong, says why and exits."""
-    from proxy.config_sources import ConfigError, load
+    from proxy.config.sources import ConfigError, load
 
     try:
         loaded = load(file, flags, os.environ)

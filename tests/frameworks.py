@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.config import GoRedisWorkQueueSettings, ListSettings
+from proxy.config import GoRedisWorkQueueSettings, ListSettings, StreamSettings
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
+from proxy.frameworks.streams import Streams
 
 
 def lists(**options: Any) -> Lists:
@@ -23,3 +24,8 @@ def lists(**options: Any) -> Lists:
 
 def go_redis_work_queue(**options: Any) -> GoRedisWorkQueue:
     return GoRedisWorkQueue(GoRedisWorkQueueSettings(**options))
+
+
+def streams(**options: Any) -> Streams:
+    """``frameworks.stream`` with the streams ``jobs*``."""
+    return Streams(StreamSettings(**{"queues": ("jobs*",), **options}))

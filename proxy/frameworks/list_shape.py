@@ -26,15 +26,14 @@ LTRIM to nothing     any list                PURGE
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from fnmatch import translate
 from itertools import pairwise
 from typing import Final
 
 from proxy.context.slot import Slot
 from proxy.events import Op, Verdict
 from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Mismatch, Operation, Role
+from proxy.frameworks.globs import compile_globs
 from proxy.resp.reply import Reply
 
 PUSHES: Final = frozenset((b"LPUSH", b"RPUSH", b"LPUSHX", b"RPUSHX"))
@@ -57,7 +56,7 @@ class ListShape:
 
     def __init__(self, globs: Mapping[Role, Sequence[str]]) -> None:
         """``globs``: patterns of the keys of each role, as `fnmatch` reads them."""
-        self._roles = [(role, _compile(globs[role])) for role in sorted(globs) if globs[role]]
+        self._roles = [(role, compile_globs(globs[role])) for role in sorted(globs) if globs[role]]
 
     def role(self, key: bytes) -> Role | None:
         for role, pattern in self._roles:
@@ -94,10 +93,6 @@ class ListShape:
     def operation(self, op: Op, key: bytes, **more: object) -> Operation:
         """Of a job at ``key``; ``more`` are fields of `Operation`."""
         return Operation(op, key, self.queue(key), **more)  # type: ignore[arg-type]
-
-
-def _compile(globs: Sequence[str]) -> re.Pattern[bytes]:
-    return re.compile("|".join(translate(glob) for glob in globs).encode())
 
 
 def _push(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:

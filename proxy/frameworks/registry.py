@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from proxy.frameworks.base import Framework
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
+from proxy.frameworks.streams import Streams
 
 if TYPE_CHECKING:
     from proxy.config import Frameworks as Options
@@ -17,6 +18,8 @@ def build(options: Options) -> tuple[Framework, ...]:
     frameworks: list[Framework] = []
     if options.list.enabled and options.list.queues:
         frameworks.append(Lists(options.list))
+    if options.stream.enabled and options.stream.queues:
+        frameworks.append(Streams(options.stream))
     if options.go_redis_work_queue.enabled:
         frameworks.append(GoRedisWorkQueue(options.go_redis_work_queue))
     return tuple(frameworks)

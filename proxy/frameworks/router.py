@@ -16,7 +16,7 @@ class Router:
     def __init__(self, frameworks: Frameworks) -> None:
         self.frameworks = tuple(frameworks)
         self.commands: frozenset[bytes] = frozenset().union(*(framework.commands for framework in frameworks))
-        self.rewritable: frozenset[bytes] = self.commands & PUSHES
+        self.rewritable: frozenset[bytes] = self.commands & (PUSHES | {b"XADD"})
         """Commands that an enqueue may be: held until they are whole."""
         self._owners: dict[bytes, Framework | None] = {}
 

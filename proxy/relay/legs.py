@@ -164,9 +164,18 @@ class ClientLeg(Leg):
         for leg in (upstream, self):
             if not leg.lost:
                 leg.transport.set_protocol(leg)
+                if not leg.eof:
+                    # Before anything is written: a full buffer at the other side pauses it again.
+                    leg.transport.resume_reading()
+        for leg, sink in ((upstream, self), (self, upstream)):
             early, leg.early = leg.early, ()
             for data in early:
-                leg.data_received(data)
+                if not sink.lost:
+                    leg.data_received(data)
+        self._begin(upstream)
+
+    def _begin(self, upstream: Leg) -> None:
+        """Do what one of them missed while they were not joined."""
         if self.lost:
             upstream.close_like(ConnectionResetError())
             self.part()
@@ -174,17 +183,10 @@ class ClientLeg(Leg):
             self.transport.close()
             self.part()
         else:
-            self._begin(upstream)
-
-    def _begin(self, upstream: Leg) -> None:
-        if self.eof:
-            self._pass_eof()
-        else:
-            self.transport.resume_reading()
-        if upstream.eof:
-            self.finish_writing()
-        else:
-            upstream.transport.resume_reading()
+            if self.eof:
+                self._pass_eof()
+            if upstream.eof:
+                self.finish_writing()
 
     def relay(self, data: bytes) -> None:
         session, upstream = self.session, self.other
@@ -258,8 +260,7 @@ class UpstreamLeg(Leg):
         session, client = self.session, self.other
         if session is None or client is None:
             return
-        if not client.lost:
-            client.write(data)
+        client.write(data)
         session.upstream_data(data, _now(), not client.transport.is_closing())
         if session.blind:
             cast(ClientLeg, client).go_blind()

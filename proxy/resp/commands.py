@@ -9,11 +9,12 @@ from proxy.resp.numbers import Malformed, number
 
 _FIRST: Final = frozenset(
     b"LPUSH RPUSH LPUSHX RPUSHX LPOP RPOP LREM LTRIM SET SETEX PSETEX GET INCR TTL HSET HDEL HGET HGETALL"
-    b" ZADD ZREM ZRANGEBYSCORE ZRANGE ZPOPMIN ZPOPMAX XADD XACK XDEL XTRIM LLEN LRANGE EXPIRE".split()
+    b" ZADD ZREM ZRANGEBYSCORE ZRANGE ZPOPMIN ZPOPMAX XADD XACK XDEL XTRIM XCLAIM XAUTOCLAIM LLEN LRANGE EXPIRE".split()
 )
 _FIRST_TWO: Final = frozenset(b"RPOPLPUSH BRPOPLPUSH LMOVE BLMOVE RENAME".split())
 _ALL: Final = frozenset(b"DEL UNLINK EXISTS".split())
 _BUT_LAST: Final = frozenset(b"BLPOP BRPOP BZPOPMIN BZPOPMAX".split())
+_STREAMS: Final = frozenset((b"XREAD", b"XREADGROUP"))
 _COUNTED: Final = {b"LMPOP": 1, b"ZMPOP": 1, b"BLMPOP": 2, b"BZMPOP": 2, b"EVAL": 2, b"EVALSHA": 2, b"FCALL": 2}
 
 
@@ -27,6 +28,8 @@ def keys(name: bytes, args: Sequence[bytes]) -> Sequence[bytes]:
         return args[1:-1]
     if name in _ALL:
         return args[1:]
+    if name in _STREAMS:
+        return stream_keys(args)
     count_at = _COUNTED.get(name)
     if count_at is None or len(args) <= count_at:
         return ()
@@ -34,6 +37,15 @@ def keys(name: bytes, args: Sequence[bytes]) -> Sequence[bytes]:
         return args[count_at + 1 : count_at + 1 + number(args[count_at])]
     except Malformed:
         return ()
+
+
+def stream_keys(args: Sequence[bytes]) -> Sequence[bytes]:
+    """The keys of XREAD and XREADGROUP: the first half of what follows the word STREAMS."""
+    words = [arg.upper() for arg in args]
+    if b"STREAMS" not in words:
+        return ()
+    rest = args[words.index(b"STREAMS") + 1 :]
+    return rest[: len(rest) // 2]
 
 
 def encode(args: Sequence[bytes]) -> bytes:

@@ -116,10 +116,7 @@ class RequestFramer:
         size = len(self.buffer)
         if self._passing or self._start >= size:
             return size
-        if self._args is None:
-            held = self.heads and self.buffer[self._start] == _STAR
-        else:
-            held = self._hold
+        held = self._hold if self._args is not None else self.heads and self.buffer[self._start] == _STAR
         return max(self._start, self.released) if held else size
 
     def feed(self, data: bytes) -> bytes | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from proxy import __version__, assembly
-from proxy.config import Settings
+from proxy.config import FrameworkSettings, Settings
 from proxy.tracer.book import Policy
 from proxy.tracer.export.base import Exporter
 from proxy.tracer.export.buffer import SpanBuffer
@@ -21,12 +23,16 @@ def lifecycle(settings: Settings) -> Lifecycle:
 
 
 def policy(settings: Settings) -> Policy:
-    sections = {"list": settings.frameworks.list, "go-redis-work-queue": settings.frameworks.go_redis_work_queue}
+    options = settings.frameworks
+    sections: dict[str, FrameworkSettings] = {
+        field.encode_name: getattr(options, field.name) for field in msgspec.structs.fields(options)
+    }
     return Policy(
         inject=settings.tracing.inject,
         max_age=int(settings.tracing.relation.max_age * 1e9),
         linked=frozenset(name for name, section in sections.items() if section.relation == "link"),
         without_process=frozenset(name for name, section in sections.items() if not section.process_span),
+        services={one.bind: one.service_name for one in settings.listeners if one.service_name},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -34,6 +34,8 @@ class Policy(msgspec.Struct, frozen=True):
     """Frameworks with ``relation: link``."""
     without_process: frozenset[str] = frozenset()
     """Frameworks with ``process_span: false``."""
+    services: Mapping[str, str] = {}
+    """``service.name`` by listener, for listeners that have one of their own."""
     jobs: int = 100_000
     keep: int = 3600 * 10**9
     """ns that a job nobody hears of is remembered."""
@@ -47,7 +49,8 @@ class Seen(msgspec.Struct):
     framework: Framework
     event: JobEvent
     fields: Fields
-    upstream: str
+    upstream: str = ""
+    service: str = ""
 
     def span(self, operation: Operation, kind: Kind, context: SpanContext, span_id: bytes) -> Span:
         """A span in the context's trace, over the command; no parent yet."""
@@ -72,6 +75,7 @@ class Seen(msgspec.Struct):
             job=facts,
             sampled=context.sampled,
             flags=context.flags,
+            service=self.service,
         )
 
 

@@ -17,21 +17,27 @@ def dequeue(book: Book, seen: Seen) -> None:
     carried = book.recover(seen)
     stored = carried.context
     facts: dict[str, Value] = {}
-    if stored is None and waiting is not None:
+    if waiting is not None and stored is None:
         stored = waiting.context
         facts[a.PAIRING] = "digest"
+    elif waiting is not None and stored is not None and stored.trace_id == waiting.context.trace_id:
+        # The same, or the better one: a slot that was left empty says nothing of the parent.
+        stored = waiting.context
+    # What the enqueue has to say of the attempt before, its own span says.
     links = waiting.links if waiting is not None else ()
+    shown: tuple[Link, ...] = ()
     if waiting is None and job.failed is not None:
-        links, job.failed = (job.failed,), None
+        links = shown = (job.failed,)
+        job.failed = None
     if stored is not None and _too_old(book, seen, waiting):
-        links += (Link(stored.trace_id, stored.span_id, "previous", stored.flags),) if stored.span_id else ()
+        shown += (Link(stored.trace_id, stored.span_id, "previous", stored.flags),) if stored.span_id else ()
         stored = None
     if stored is None:
         stored = book.begin(seen)
     elif not carried.verified and stored.span_id and stored.span_id not in job.enqueues:
         facts[a.PARENT_UNVERIFIED] = True
     span = seen.span(Operation.DEQUEUE, Kind.CLIENT, stored, book.ids.span_id())
-    span.parent_id, span.links, span.facts = stored.span_id, links, facts
+    span.parent_id, span.links, span.facts = stored.span_id, shown, facts
     _describe_dequeue(book, seen, span, waiting)
     delivery = Delivery(
         framework=framework,
@@ -46,6 +52,7 @@ def dequeue(book: Book, seen: Seen) -> None:
         dest=event.dest,
         attempt=seen.fields.attempt,
         worker=event.worker,
+        service=seen.service,
         verdict=event.verdict,
         links=links,
         paired=waiting is not None,

@@ -81,6 +81,7 @@ def _again(book: Book, job: Job, seen: Seen, span: Span) -> None:
     )  # fmt: skip
     if delivery is not None:
         delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "retry", Status.RETRYING
+        delivery.message = fields.error or delivery.message
         delivery.events += (SpanEvent("job.retry", event.done, {a.RETRY_COUNT: fields.attempt}),)
         job.failed = Link(delivery.trace_id, delivery.process_id, "retry_of", delivery.flags)
         if not delivery.dest:

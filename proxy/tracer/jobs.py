@@ -58,10 +58,13 @@ class Delivery(msgspec.Struct):
     """The processing list; empty where there is none."""
     attempt: int
     worker: str = ""
+    service: str = ""
     links: tuple[Link, ...] = ()
     verdict: Verdict = Verdict.NONE
     error: str = ""
     """``error.type`` of the process span to come."""
+    message: str = ""
+    """What the job itself says of its failure."""
     status: Status = Status.RUNNING
     """What the job will be once this delivery has ended."""
     events: tuple[SpanEvent, ...] = ()

@@ -82,9 +82,12 @@ class Lifecycle:
             return
         handler = _HANDLERS.get(event.op)
         if handler is not None:
+            seen = Seen(conn, framework, event, framework.fields(event.value))
             connection = book.connections.get(conn)
-            upstream = "" if connection is None else connection.upstream
-            handler(book, Seen(conn, framework, event, framework.fields(event.value), upstream))
+            if connection is not None:
+                seen.upstream = connection.upstream
+                seen.service = book.policy.services.get(connection.listener, "")
+            handler(book, seen)
 
     def _connection(self, worker: int, record: Connection) -> None:
         conn = (worker, record.conn)

@@ -30,6 +30,7 @@ def outcome(book: Book, seen: Seen) -> None:
         book.measures.orphans += 1
         return
     delivery.verdict = event.verdict
+    delivery.message = seen.fields.error or delivery.message
     if event.op is Op.DEAD_LETTER:
         delivery.error, delivery.status = "dead_letter", Status.DEAD
         delivery.events += (SpanEvent("job.dead_letter", event.done, {a.QUEUE_NAME: event.queue}),)
@@ -114,6 +115,7 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
         flags=delivery.flags,
         links=delivery.links,
         events=delivery.events,
+        service=delivery.service,
     )
     span.facts = {a.DURATION_MS: (last - delivery.at) / 1e6}
     _describe_end(delivery, span)
@@ -126,8 +128,8 @@ def _describe_end(delivery: Delivery, span: Span) -> None:
     again = delivery.error in ("retry", "reclaimed")
     if delivery.verdict is Verdict.FAILURE:
         span.error = delivery.error or "failure"
-        if span.job.fields.error:
-            span.facts[a.JOB_ERROR] = span.job.fields.error
+        if delivery.message:
+            span.facts[a.JOB_ERROR] = delivery.message
         if delivery.framework.backs_off_inside and delivery.error in ("retry", "dead_letter"):
             span.facts[a.INCLUDES_BACKOFF] = True
         span.facts[a.STATUS] = "retry" if again else "failure"

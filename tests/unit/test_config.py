@@ -18,8 +18,8 @@ from proxy.config import (
     Settings,
     Tracing,
 )
-from proxy.config_sources import load
-from proxy.config_values import dotted, read_duration, read_size, show_duration
+from proxy.config.sources import load
+from proxy.config.values import dotted, read_duration, read_size, show_duration
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 
@@ -56,8 +56,9 @@ def test_the_example_has_every_setting_with_its_default() -> None:
     assert [path for path, origin in loaded.origins.items() if origin == "default"] == []
 
 
-def test_every_field_says_what_it_is() -> None:
-    tree = ast.parse((EXAMPLE.parent / "proxy" / "config.py").read_text())
+@pytest.mark.parametrize("module", ["__init__.py", "frameworks.py"])
+def test_every_field_says_what_it_is(module: str) -> None:
+    tree = ast.parse((EXAMPLE.parent / "proxy" / "config" / module).read_text())
     silent: list[str] = []
     for section in (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name != "Conflict"):
         for field, after in pairwise([*section.body, ast.Pass()]):

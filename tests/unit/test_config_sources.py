@@ -9,7 +9,7 @@ from typing import TypeAlias
 import pytest
 
 from proxy.config import Listener, Settings
-from proxy.config_sources import ConfigError, Loaded, load
+from proxy.config.sources import ConfigError, Loaded, load
 
 SEED = """\
 redis:
@@ -440,7 +440,7 @@ class TestProblems:
             (
                 "frameworks: {list: {queues: [a, ]}, rq: {}}",
                 "frameworks.rq",
-                "a known key, found rq (there are list, go-redis-work-queue)",
+                "a known key, found rq (there are list, stream, go-redis-work-queue)",
             ),
             (
                 "frameworks: {list: {queues: [~]}}",

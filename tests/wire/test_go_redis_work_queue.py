@@ -127,7 +127,7 @@ def test_a_retry_marshalled_again_stays_in_the_trace() -> None:
     assert run.tree() == (
         ONE_TRACE + "retry !retry\n"
         f"  queue.enqueue CLIENT {QUEUE} ~retry_of\n"
-        f"  queue.dequeue CLIENT {QUEUE} ~retry_of\n"
+        f"  queue.dequeue CLIENT {QUEUE}\n"
         f"    job.process CONSUMER {QUEUE} success ~retry_of"
     )
     failed = next(span for span in run.spans if span.error)
@@ -199,7 +199,7 @@ def test_the_reaper_gives_the_same_bytes_to_another_worker_in_the_same_trace() -
     assert run.tree() == (
         ONE_TRACE + "retry !reclaimed\n"
         f"  queue.enqueue CLIENT {QUEUE} ~reclaimed_from\n"
-        f"  queue.dequeue CLIENT {QUEUE} ~reclaimed_from\n"
+        f"  queue.dequeue CLIENT {QUEUE}\n"
         f"    job.process CONSUMER {QUEUE} success ~reclaimed_from"
     )
     assert run.injections == {"adopted": 1, "kept": 1}

@@ -169,7 +169,7 @@ def test_a_retry_stays_in_the_trace_and_is_linked_to_the_attempt_before() -> Non
         "  queue.dequeue CLIENT jobs\n"
         "    job.process CONSUMER jobs retry !retry\n"
         "  queue.enqueue CLIENT jobs ~retry_of\n"
-        "  queue.dequeue CLIENT jobs ~retry_of\n"
+        "  queue.dequeue CLIENT jobs\n"
         "    job.process CONSUMER jobs success ~retry_of"
     )
     assert run.injections == {"written": 1, "kept": 1}
@@ -223,7 +223,7 @@ def test_a_reaper_ends_the_attempt_and_the_same_bytes_run_again_in_the_same_trac
         "  queue.dequeue CLIENT jobs\n"
         "    job.process CONSUMER jobs retry !reclaimed\n"
         "  queue.enqueue CLIENT jobs ~reclaimed_from\n"
-        "  queue.dequeue CLIENT jobs ~reclaimed_from\n"
+        "  queue.dequeue CLIENT jobs\n"
         "    job.process CONSUMER jobs success ~reclaimed_from"
     )
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import yaml
 
-from proxy.config_values import KeyPath, dotted
+from proxy.config.values import KeyPath, dotted
 
 
 class Problem(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from urllib.parse import unquote
 
 from proxy.config import Tracing
-from proxy.config_values import KeyPath
+from proxy.config.values import KeyPath
 
 _SAMPLING: Final[KeyPath] = ("tracing", "sampling", "default_rate")
 _ENDPOINT: Final[KeyPath] = ("tracing", "endpoint")

@@ -270,3 +270,10 @@ def _choice(choices: tuple[str, ...]) -> Kind:
 
     words = [choice or '""' for choice in choices]
     return Kind(f"{', '.join(words[:-1])} or {words[-1]}", read, text=True)
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    def __repr__(self) -> str:
+        # A repr ends up in logs and tracebacks, so it goes through the same masking as `check-config --effective`.
+        fields = msgspec.structs.fields(self)
+        return f"{type(self).__name__}({', '.join(f'{f.name}={shown(f.type, getattr(self, f.name))}' for f in fields)})"

@@ -22,9 +22,9 @@ import msgspec
 
 from proxy.address import REDIS_PORT, masked
 from proxy.config import Settings
-from proxy.config_otel import otel_values
-from proxy.config_values import MASK, KeyPath, Kind, dotted, entry_of, item_of, kind_of, section_of, shown
-from proxy.config_yaml import Given, Problem, read_yaml
+from proxy.config.document import Given, Problem, read_yaml
+from proxy.config.otel import otel_values
+from proxy.config.values import MASK, KeyPath, Kind, dotted, entry_of, item_of, kind_of, section_of, shown
 
 Layer: TypeAlias = dict[KeyPath, Given]
 """One source's values. A list and a mapping have an entry of their own, besides those of what is in them."""

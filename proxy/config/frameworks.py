@@ -1,0 +1,145 @@
+"""The settings of the job frameworks: one section for each."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from proxy.config.values import Glob, Key, Natural, OptionalPath, Path, Prefix, Section
+
+Relation: TypeAlias = Literal["parent", "link"]
+
+
+class FrameworkSettings(Section, frozen=True):
+    """What every framework's section has."""
+
+    enabled: bool = True
+    """Recognise its jobs."""
+    inject: bool = True
+    """Write a context into them; false only observes."""
+    process_span: bool = True
+    """Make ``job.process`` spans; false where the workers make their own."""
+    relation: Relation = "parent"
+    """How a dequeue refers to its enqueue: child of it, or a trace of its own with a link."""
+
+
+class JobPaths(FrameworkSettings, frozen=True):
+    """Where jobs of the user's own format have what. Dotted paths into the job; empty: it has no such thing."""
+
+    slot: Key = "traceparent"
+    """Top-level key that the context is written to."""
+    identity: tuple[Path, ...] = ()
+    """What names one submission and is repeated by its retries; for jobs whose retry drops ``slot``."""
+    id: OptionalPath = "id"
+    """The job's id."""
+    type: OptionalPath = "type"
+    """The job's type, or its handler."""
+    attempt: OptionalPath = ""
+    """Number of this attempt, 0 for the first."""
+    max_attempts: OptionalPath = ""
+    """How many attempts there are at most."""
+    created_at: OptionalPath = ""
+    """When the job was submitted."""
+    enqueued_at: OptionalPath = ""
+    """When it was put on the queue this time."""
+    scheduled_at: OptionalPath = ""
+    """When it is due."""
+    priority: OptionalPath = ""
+    """Its priority."""
+    tenant: OptionalPath = ""
+    """On whose behalf it runs."""
+    correlation_id: OptionalPath = ""
+    """The business operation that it belongs to."""
+    idempotency_key: OptionalPath = ""
+    """What keeps it from being done twice."""
+    parent_id: OptionalPath = ""
+    """Id of the job that submitted it."""
+    depends_on: OptionalPath = ""
+    """Ids of the jobs that it waits for."""
+    batch_id: OptionalPath = ""
+    """Id of the batch that it is part of."""
+    error: OptionalPath = ""
+    """Why it failed."""
+
+
+class ListSettings(JobPaths, frozen=True):
+    """Plain Redis lists of JSON jobs, named by the user. Paths lead into the JSON."""
+
+    queues: tuple[Glob, ...] = ()
+    """Globs of the lists that jobs are pushed to and popped from."""
+    processing: tuple[Glob, ...] = ()
+    """Globs of the lists that hold jobs while they are worked on."""
+    completed: tuple[Glob, ...] = ()
+    """Globs of the lists that finished jobs are put on."""
+    dead_letter: tuple[Glob, ...] = ()
+    """Globs of the lists that given-up jobs are put on."""
+    end: Literal["ack", "next_pop", "none"] = "ack"
+    """What ends a job: its removal from ``processing``, the worker's next pop, or nothing that can be seen."""
+    trace_id: OptionalPath = ""
+    """A bare trace id that the application keeps in the job."""
+    span_id: OptionalPath = ""
+    """The span id beside it."""
+
+
+class StreamSettings(JobPaths, frozen=True):
+    """Redis streams, named by the user. A path's first name is a field; the rest leads into the JSON it holds."""
+
+    queues: tuple[Glob, ...] = ()
+    """Globs of the streams that jobs are added to."""
+    id: OptionalPath = ""
+    """The job's id; empty: the entry's id."""
+
+
+_PREFIX: Final = "jobqueue:"
+_QUEUES: Final = (f"{_PREFIX}high_priority", f"{_PREFIX}low_priority")
+_PROCESSING: Final = (f"{_PREFIX}worker:*:processing",)
+_HEARTBEAT: Final = (f"{_PREFIX}processing:worker:*",)
+_COMPLETED: Final = (f"{_PREFIX}completed",)
+_DEAD_LETTER: Final = (f"{_PREFIX}dead_letter",)
+_RATE_LIMIT: Final = (f"{_PREFIX}rate_limit:producer",)
+
+
+class GoRedisWorkQueueSettings(FrameworkSettings, frozen=True):
+    """go-redis-work-queue. The globs are full key names; those not given follow ``prefix``."""
+
+    prefix: Prefix = _PREFIX
+    """What all of its keys begin with."""
+    queues: tuple[Glob, ...] = _QUEUES
+    """Its ``worker.queues``."""
+    processing: tuple[Glob, ...] = _PROCESSING
+    """Its ``worker.processing_list_pattern``."""
+    heartbeat: tuple[Glob, ...] = _HEARTBEAT
+    """Its ``worker.heartbeat_key_pattern``."""
+    completed: tuple[Glob, ...] = _COMPLETED
+    """Its ``worker.completed_list``."""
+    dead_letter: tuple[Glob, ...] = _DEAD_LETTER
+    """Its ``worker.dead_letter_list``."""
+    rate_limit: tuple[Glob, ...] = _RATE_LIMIT
+    """Its ``producer.rate_limit_key``."""
+    max_retries: Natural = 3
+    """Its ``worker.max_retries``: the wire does not tell."""
+
+    def __post_init__(self) -> None:
+        if self.prefix == _PREFIX:
+            return
+        for name in ("queues", "processing", "heartbeat", "completed", "dead_letter", "rate_limit"):
+            globs: tuple[str, ...] = getattr(self, name)
+            # The very object of the default: an equal list that the user wrote stays as written.
+            if globs is _FIELDS[name]:
+                moved = tuple(self.prefix + glob.removeprefix(_PREFIX) for glob in globs)
+                msgspec.structs.force_setattr(self, name, moved)
+
+
+_FIELDS: Final = {field.name: field.default for field in msgspec.structs.fields(GoRedisWorkQueueSettings)}
+
+
+class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-work-queue"}):
+    """One section for each job framework."""
+
+    list: ListSettings = ListSettings()
+    """Lists of the user's own; nothing until queues are named."""
+    stream: StreamSettings = StreamSettings()
+    """Streams of the user's own; nothing until queues are named."""
+    go_redis_work_queue: GoRedisWorkQueueSettings = GoRedisWorkQueueSettings()
+    """The Go job queue of that name."""

@@ -1,0 +1,76 @@
+"""A context as one more field of a stream entry (or a hash): name and value appended to the command's end.
+
+An entry travels in events packed: a MessagePack array of its id (empty until Redis has given it one) and its fields
+and values as they stand on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from proxy.context.json_slot import KEY
+from proxy.context.slot import NoSlot, Slot, State
+from proxy.context.traceparent import SpanContext, parse
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(list[bytes])
+
+_FOREIGN: Final = NoSlot(State.REFUSED, "foreign")
+
+
+def pack(entry_id: bytes, fields: Sequence[bytes]) -> bytes:
+    """``fields`` are name, value, name, value, as in the command."""
+    return _encoder.encode([entry_id, *fields])
+
+
+def unpack(packed: bytes) -> tuple[bytes, list[bytes]]:
+    """Id and fields; nothing for bytes that `pack` did not make."""
+    try:
+        entry_id, *fields = _decoder.decode(packed)
+    except (msgspec.DecodeError, ValueError):
+        return b"", []
+    return entry_id, fields
+
+
+class FieldsSlot(msgspec.Struct, frozen=True):
+    """An entry that has no field of our name yet."""
+
+    key: bytes = KEY
+
+    @property
+    def state(self) -> State:
+        return State.EMPTY
+
+    @property
+    def reason(self) -> str:
+        return ""
+
+    @property
+    def context(self) -> SpanContext | None:
+        return None
+
+    @property
+    def bare(self) -> bool:
+        return False
+
+    def write(self, context: SpanContext) -> tuple[bytes, ...]:
+        return (self.key, context.header())
+
+
+def fields_slot(packed: bytes, key: bytes = KEY) -> Slot:
+    """The slot ``key`` of a packed entry. Field names are bytes: only one in another case leaves a doubt."""
+    _, fields = unpack(packed)
+    if not fields or len(fields) % 2:
+        return _FOREIGN
+    alike = [at for at in range(0, len(fields), 2) if len(fields[at]) == len(key) and fields[at].lower() == key]
+    if not alike:
+        return FieldsSlot(key)
+    if len(alike) > 1:
+        return NoSlot(State.INVALID, "duplicate")
+    if fields[alike[0]] != key:
+        return NoSlot(State.REFUSED, "similar_key")
+    context = parse(fields[alike[0] + 1])
+    return NoSlot(State.INVALID, "malformed") if context is None else NoSlot(State.FOUND, context=context)
