@@ -67,6 +67,11 @@ class TracerChild:
         return self._control is not None and self._control.live
 
     @property
+    def responsive(self) -> bool:
+        """Whether it lives, or was started so lately that it may not have been able to say so."""
+        return self._control is not None and self._control.silence < handoff.LIVE_FOR
+
+    @property
     def pid(self) -> int:
         """0 while none runs."""
         return 0 if self._process is None else self._process.pid

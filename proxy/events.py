@@ -33,7 +33,7 @@ class Op(IntEnum):
     ENQUEUE = 1
     """Pushed to a queue. New, a retry or a recovery: the tracer tells, from what it knows of the job."""
     SCHEDULE = 2
-    """Put aside until a time (``number``: Unix ms)."""
+    """Put aside until a time (``number``: Unix ms; -1 if its score is no time)."""
     MOVE = 3
     """From one waiting place to another (scheduled to queue, dead letter to queue): same job, same attempt."""
     DEQUEUE = 4
@@ -72,6 +72,8 @@ class Op(IntEnum):
     PEEK = 20
     THROTTLE = 21
     """The producer was told to wait (``number``: ms)."""
+    CLAIM = 22
+    """Taken out of a scheduled set: to be worked on or moved, if it was due; before that, cancelled."""
 
 
 class Verdict(IntEnum):

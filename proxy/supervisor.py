@@ -111,14 +111,16 @@ class Supervisor:
             log.warning("drain_cut", f"{self._context.counters.connections} clients had not left; disconnecting them")
 
     async def _flush(self) -> None:
-        if self._child is None:
+        child = self._child
+        if child is None:
             return
-        timeout = self._settings.tracing.export.flush_timeout
+        # One that hangs would not get better by waiting.
+        timeout = self._settings.tracing.export.flush_timeout if child.responsive else 0.0
+        deadline = time.monotonic() + timeout
 
         async def flush() -> bool:
-            assert self._child is not None
             flushed = await self._outbox.flush(timeout)
-            await self._child.stop(timeout)
+            await child.stop(max(deadline - time.monotonic(), 0.0))
             return flushed
 
         await self._unless_signalled(flush())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.config import GoRedisWorkQueueSettings, ListSettings, StreamSettings
+from proxy.config import GoRedisWorkQueueSettings, ListSettings, StreamSettings, ZsetSettings
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.streams import Streams
+from proxy.frameworks.zsets import Zsets
 
 
 def lists(**options: Any) -> Lists:
@@ -29,3 +30,8 @@ def go_redis_work_queue(**options: Any) -> GoRedisWorkQueue:
 def streams(**options: Any) -> Streams:
     """``frameworks.stream`` with the streams ``jobs*``."""
     return Streams(StreamSettings(**{"queues": ("jobs*",), **options}))
+
+
+def zsets(**options: Any) -> Zsets:
+    """``frameworks.zset`` with the sorted sets ``delayed*``."""
+    return Zsets(ZsetSettings(**{"queues": ("delayed*",), **options}))

@@ -22,6 +22,7 @@ from proxy.config.frameworks import (
     JobPaths,
     ListSettings,
     StreamSettings,
+    ZsetSettings,
 )
 from proxy.config.values import (
     BatchSize,
@@ -57,6 +58,7 @@ __all__ = [
     "Settings",
     "StreamSettings",
     "Tracing",
+    "ZsetSettings",
 ]
 
 ExportProtocol: TypeAlias = Literal["grpc", "http/protobuf", "none"]

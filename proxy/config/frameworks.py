@@ -91,6 +91,15 @@ class StreamSettings(JobPaths, frozen=True):
     """The job's id; empty: the entry's id."""
 
 
+class ZsetSettings(JobPaths, frozen=True):
+    """Sorted sets, named by the user, that hold JSON jobs until they are due. Nothing is ever written into them."""
+
+    queues: tuple[Glob, ...] = ()
+    """Globs of the sorted sets that jobs are added to."""
+    end: Literal["next_pop", "none"] = "none"
+    """What ends a job that is popped from there: the worker's next pop, or nothing that can be seen."""
+
+
 _PREFIX: Final = "jobqueue:"
 _QUEUES: Final = (f"{_PREFIX}high_priority", f"{_PREFIX}low_priority")
 _PROCESSING: Final = (f"{_PREFIX}worker:*:processing",)
@@ -141,5 +150,7 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """Lists of the user's own; nothing until queues are named."""
     stream: StreamSettings = StreamSettings()
     """Streams of the user's own; nothing until queues are named."""
+    zset: ZsetSettings = ZsetSettings()
+    """Sorted sets of the user's own; nothing until queues are named."""
     go_redis_work_queue: GoRedisWorkQueueSettings = GoRedisWorkQueueSettings()
     """The Go job queue of that name."""

@@ -17,9 +17,10 @@ from proxy.events import Carry
 
 
 class Named(msgspec.Struct, frozen=True):
-    """A job's identity, and whose it is."""
+    """A job's identity, and in which family of frameworks it is one."""
 
-    framework: str
+    family: str
+    """Of the framework: those of one family share their identities."""
     submission: bytes
     attempt: int = 0
     hop: bytes = b""
@@ -105,7 +106,7 @@ class Carrier(msgspec.Struct, frozen=True):
         return Carried(Carry.DERIVED, self._flagged(trace_id, span_id, sampler), verified=False, reason=reason)
 
     def _trace_id(self, named: Named | None) -> bytes | None:
-        return None if named is None else self.deriver.trace_id(named.framework, named.submission)
+        return None if named is None else self.deriver.trace_id(named.family, named.submission)
 
     def _adopted_span(self, trace_id: bytes, named: Named | None) -> bytes:
         return self.deriver.adopted_span_id(trace_id, b"" if named is None else named.submission)

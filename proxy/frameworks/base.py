@@ -141,6 +141,8 @@ class Mismatch(Exception):
 class Framework(Protocol):
     name: str
     """As in the configuration: ``frameworks.<name>``."""
+    family: str
+    """Frameworks of one family pass jobs on to each other: they share identities, and so traces."""
     commands: frozenset[bytes]
     """Upper-case names of the commands it wants to see."""
     inject: bool

@@ -60,6 +60,7 @@ _FOREIGN: Final = NoSlot(State.REFUSED, "foreign")
 
 class GoRedisWorkQueue(ListShape):
     name = "go-redis-work-queue"
+    family = "go-redis-work-queue"
     end = End.ACK
     acked = Verdict.FAILURE
     backs_off_inside = True

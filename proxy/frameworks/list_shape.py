@@ -48,6 +48,7 @@ class ListShape:
     """A framework on lists. A subclass says what its keys and its envelope are."""
 
     name: str
+    family: str
     commands = PUSHES | _POPS | _MOVES | {b"LREM", b"LTRIM", b"DEL", b"UNLINK", b"SET", b"SETEX"}
     inject: bool
     end: End

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 class Lists(ListShape):
     name = "list"
+    family = "list"
 
     def __init__(self, options: ListSettings) -> None:
         super().__init__(

@@ -8,6 +8,7 @@ from proxy.frameworks.base import Framework
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.streams import Streams
+from proxy.frameworks.zsets import Zsets
 
 if TYPE_CHECKING:
     from proxy.config import Frameworks as Options
@@ -20,6 +21,8 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(Lists(options.list))
     if options.stream.enabled and options.stream.queues:
         frameworks.append(Streams(options.stream))
+    if options.zset.enabled and options.zset.queues:
+        frameworks.append(Zsets(options.zset))
     if options.go_redis_work_queue.enabled:
         frameworks.append(GoRedisWorkQueue(options.go_redis_work_queue))
     return tuple(frameworks)

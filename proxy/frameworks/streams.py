@@ -50,6 +50,7 @@ Entry = tuple[bytes, list[bytes]]
 
 class Streams:
     name = "stream"
+    family = "stream"
     commands = frozenset(
         (b"XADD", b"XREADGROUP", b"XREAD", b"XACK", b"XCLAIM", b"XAUTOCLAIM", b"XDEL", b"DEL", b"UNLINK")
     )

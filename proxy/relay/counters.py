@@ -59,12 +59,12 @@ class Counters:
         self.injections[label] = self.injections.get(label, 0) + 1
 
     def carried(self, framework: str, carried: Carried) -> None:
-        """Count what became of a job's context: that nothing was written, by the reason."""
-        if carried.reason in self.invalid:
+        """Count what became of a job's context: that there is none, by the reason."""
+        invalid = carried.reason in self.invalid
+        if invalid:
             self.invalid[carried.reason] += 1
-            self.injection(framework, _RESULT[carried.how])
-        else:
-            self.injection(framework, carried.reason or _RESULT[carried.how])
+        told = carried.how is Carry.NONE and carried.reason and not invalid
+        self.injection(framework, carried.reason if told else _RESULT[carried.how])
 
     def job(self, event: JobEvent) -> None:
         """Count an operation that took effect, by framework, queue and kind."""

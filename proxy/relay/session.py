@@ -151,7 +151,7 @@ class Session:
             identity = framework.identity(job.value)
             named = None
             if identity is not None:
-                named = Named(framework.name, identity.submission, identity.attempt, identity.hop)
+                named = Named(framework.family, identity.submission, identity.attempt, identity.hop)
             carried.append(context.carrier.carry(framework.slot(job.value), named, sampler, inject=inject))
         return carried
 

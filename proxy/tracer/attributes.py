@@ -72,6 +72,8 @@ PURGED: Final = "redspan.purged"
 CLIENT_LIBRARY: Final = "redspan.client.library"
 LINK_RELATION: Final = "redspan.link"
 PAIRING: Final = "redspan.pairing"
+SCHEDULED_MS: Final = "redspan.scheduled_ms"
+LATE_MS: Final = "redspan.scheduled.late_ms"
 
 Naming: TypeAlias = Literal["queue", "semconv"]
 """``spans.naming``: ``queue.enqueue``, or ``enqueue orders`` as the semantic conventions want it."""

@@ -119,7 +119,7 @@ class Book:
         event, fields = seen.event, seen.fields
         identity: object = event.ref or fields.id or event.digest or digest(event.value)
         created = fields.created_at if fields.id and not event.ref else 0
-        return (seen.upstream, event.db, event.framework, identity, created)
+        return (seen.upstream, event.db, seen.framework.family, identity, created)
 
     def forget(self, job: Job) -> None:
         for delivery in job.deliveries:
@@ -131,7 +131,7 @@ class Book:
         """The context that the job's value holds, or that follows from its identity."""
         event, framework = seen.event, seen.framework
         identity = framework.identity(event.value)
-        named = identity and Named(framework.name, identity.submission, identity.attempt, identity.hop)
+        named = identity and Named(framework.family, identity.submission, identity.attempt, identity.hop)
         sampler = self.rates.sampler(event.queue, event.key)
         inject = self.policy.inject and framework.inject
         return self.carrier.recover(framework.slot(event.value), named or None, sampler, inject=inject)
@@ -161,6 +161,14 @@ class Book:
         dequeue.facts[a.WAIT_MS], dequeue.facts[a.WAIT_SOURCE] = waited / 1e6, source
         if first:
             self.measures.waited(label(dequeue.job), waited)
+
+    def drop(self, job: Job, delivery: Delivery) -> None:
+        """It was none."""
+        if delivery.open:
+            delivery.open = False
+            self.measures.flight(label(delivery.facts), -1)
+        delivery.dequeue = None
+        job.deliveries.remove(delivery)
 
     def release(self, delivery: Delivery) -> None:
         """The dequeue span has waited long enough."""

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from proxy.events import Outcome, Verdict
+from proxy.events import Op, Outcome, Verdict
 from proxy.frameworks.base import End
 from proxy.tracer import attributes as a
 from proxy.tracer.book import HOLD, Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
 from proxy.tracer.span import Kind, Link, Operation, Span, Value
+
+
+def claim(book: Book, seen: Seen) -> None:
+    """Taken out of a scheduled set: cancelled, if it was not due; else by a worker, unless a push follows."""
+    event = seen.event
+    job = book.known(seen)
+    stay = None if job is None else job.scheduled()
+    if job is None or stay is None:
+        if job is None:
+            dequeue(book, seen)
+        return
+    if event.done < stay.due:
+        job.waiting.remove(stay)
+        job.status = Status.CANCELLED
+        return
+    dequeue(book, seen)
 
 
 def dequeue(book: Book, seen: Seen) -> None:
@@ -56,6 +72,8 @@ def dequeue(book: Book, seen: Seen) -> None:
         verdict=event.verdict,
         links=links,
         paired=waiting is not None,
+        claimed=event.op is Op.CLAIM,
+        stay=waiting,
     )
     _give(book, job, delivery, span, undelivered=event.outcome is Outcome.UNDELIVERED)
 
@@ -72,7 +90,7 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
         book.measures.flight(label(span.job), int(delivery.open))
         if delivery.framework.end is End.NEXT_POP:
             book.popped.setdefault(delivery.conn, []).append((job, delivery))
-    if not delivery.paired:
+    if not delivery.paired or delivery.claimed:
         delivery.dequeue = span
         book.held.append((span.end + HOLD, delivery))
     else:
@@ -94,7 +112,10 @@ def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | Non
         span.facts[a.DEPTH] = depth - 1
     if waiting is not None:
         span.start = max(span.start, min(waiting.since, span.end))
-        book.wait(span, waiting.since, "wire")
+        ready = max(waiting.since, min(waiting.due, span.end))
+        book.wait(span, ready, "wire")
+        if waiting.scheduled or waiting.before:
+            span.facts[a.SCHEDULED_MS] = (waiting.before or ready - waiting.since) / 1e6
     else:
         stamped = fields.enqueued_at or (fields.created_at if not fields.attempt else 0)
         if stamped:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.context.traceparent import SpanContext, unpack
-from proxy.events import Carry, JobEvent, Outcome, Verdict
+from proxy.events import Carry, JobEvent, Op, Outcome, Verdict
 from proxy.tracer import attributes as a
 from proxy.tracer.book import Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
@@ -12,6 +12,49 @@ from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
 
 
 def enqueue(book: Book, seen: Seen) -> None:
+    event = seen.event
+    span, context = _span(book, seen)
+    if event.outcome is Outcome.ERROR:
+        span.error = event.error
+        return
+    job, known = book.job(seen, Status.ENQUEUED)
+    job.enqueues.append(context.span_id)
+    late = _late(job, event) if known else None
+    if late is not None:
+        _pair(book, late, span, event)
+        return
+    stay = _moved(book, job, span, event)
+    if known and stay is None:
+        _again(book, job, seen, span)
+    job.status = Status.ENQUEUED
+    before = 0 if stay is None else max(0, event.at - stay.since)
+    job.waiting.append(Waiting(context, event.done, span.links, before=before))
+    if event.number >= 0:
+        book.measures.depth_is(label(span.job), event.number)
+
+
+def schedule(book: Book, seen: Seen) -> None:
+    """The job is put aside until a time. Once more: that time has changed."""
+    event = seen.event
+    job, _ = book.job(seen, Status.SCHEDULED)
+    due = max(0, event.number * 1_000_000)
+    stay = job.scheduled()
+    if stay is not None and event.outcome is not Outcome.ERROR:
+        stay.due = due
+        return
+    span, context = _span(book, seen)
+    if event.outcome is Outcome.ERROR:
+        span.error = event.error
+        return
+    if job.deliveries:
+        _again(book, job, seen, span)
+    job.enqueues.append(context.span_id)
+    job.status = Status.SCHEDULED
+    job.waiting.append(Waiting(context, event.done, span.links, scheduled=True, due=due))
+
+
+def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
+    """The enqueue span, finished but for what other events say of the job; and the context that goes with the job."""
     event = seen.event
     context = unpack(event.context) if event.context else None
     if context is None:
@@ -25,26 +68,34 @@ def enqueue(book: Book, seen: Seen) -> None:
         span.facts[a.PARENT_UNVERIFIED] = True
     _describe_enqueue(book, seen, span)
     book.spans.append(span)
-    if event.outcome is Outcome.ERROR:
-        span.error = event.error
-        return
-    job, known = book.job(seen, Status.ENQUEUED)
-    job.enqueues.append(context.span_id)
-    late = _late(job, event) if known else None
-    if late is not None:
-        _pair(book, late, span, event)
-        return
-    if known:
-        _again(book, job, seen, span)
-    job.status = Status.ENQUEUED
-    job.waiting.append(Waiting(context, event.done, span.links))
-    if event.number >= 0:
-        book.measures.depth_is(label(span.job), event.number)
+    return span, context
+
+
+def _moved(book: Book, job: Job, span: Span, event: JobEvent) -> Waiting | None:
+    """The stay in a scheduled set that this push ends, if there was one: it is the second leg of one enqueue."""
+    stay = job.scheduled()
+    if stay is not None:
+        job.waiting.remove(stay)
+    else:
+        claim = next((one for one in job.deliveries if one.claimed and one.dequeue is not None), None)
+        if claim is None or claim.stay is None:
+            return None
+        # It was no worker who took it.
+        book.drop(job, claim)
+        stay = claim.stay
+    if stay.context.trace_id != span.trace_id:
+        span.links += (Link(stay.context.trace_id, stay.context.span_id, "scheduled", stay.context.flags),)
+    elif not span.parent_id:
+        span.parent_id = stay.context.span_id
+    span.facts[a.SCHEDULED_MS] = max(0, event.at - stay.since) / 1e6
+    if stay.due:
+        span.facts[a.LATE_MS] = max(0, event.at - stay.due) / 1e6
+    return stay
 
 
 def _describe_enqueue(book: Book, seen: Seen, span: Span) -> None:
     event = seen.event
-    if event.number >= 0:
+    if event.number >= 0 and event.op is Op.ENQUEUE:
         span.facts[a.DEPTH] = event.number
     if event.batch > 1:
         span.facts[a.BATCH_COUNT] = event.batch

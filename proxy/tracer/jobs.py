@@ -39,6 +39,12 @@ class Waiting(msgspec.Struct):
     since: int
     """When the enqueue was answered, ns."""
     links: tuple[Link, ...] = ()
+    scheduled: bool = False
+    """In a scheduled set, not in a queue."""
+    due: int = 0
+    """When it may leave the scheduled set, ns; 0: at any time."""
+    before: int = 0
+    """ns that it had spent in a scheduled set before it came here."""
 
 
 class Delivery(msgspec.Struct):
@@ -71,6 +77,10 @@ class Delivery(msgspec.Struct):
     open: bool = True
     paired: bool = False
     """Its enqueue is known."""
+    claimed: bool = False
+    """Taken out of a scheduled set, by a worker or by somebody who moves it to a queue: a push would tell."""
+    stay: Waiting | None = None
+    """The stay that this delivery ended."""
     dequeue: Span | None = None
     """The dequeue span, while it waits for its enqueue to be heard of."""
 
@@ -91,12 +101,9 @@ class Job(msgspec.Struct):
     failed: Link | None = None
     """To the attempt before, for the next one."""
 
-    def open_delivery(self, dest: bytes | None = None) -> Delivery | None:
-        """The latest delivery that has not ended (into the processing list ``dest``, if given)."""
-        for delivery in reversed(self.deliveries):
-            if delivery.open and (dest is None or delivery.dest == dest):
-                return delivery
-        return None
+    def scheduled(self) -> Waiting | None:
+        """Its stay in a scheduled set, if it is in one."""
+        return next((stay for stay in self.waiting if stay.scheduled), None)
 
 
 class Jobs:

@@ -26,8 +26,8 @@ from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
 from proxy.tracer import settle
 from proxy.tracer.book import Book, Policy, Seen, label
-from proxy.tracer.dequeue import dequeue
-from proxy.tracer.enqueue import enqueue
+from proxy.tracer.dequeue import claim, dequeue
+from proxy.tracer.enqueue import enqueue, schedule
 from proxy.tracer.jobs import Status
 from proxy.tracer.measures import Measures
 from proxy.tracer.span import Kind, Operation, Span
@@ -128,7 +128,9 @@ def _purge(book: Book, seen: Seen) -> None:
 
 _HANDLERS: Final[dict[Op, Callable[[Book, Seen], None]]] = {
     Op.ENQUEUE: enqueue,
+    Op.SCHEDULE: schedule,
     Op.DEQUEUE: dequeue,
+    Op.CLAIM: claim,
     Op.OUTCOME: settle.outcome,
     Op.DEAD_LETTER: settle.outcome,
     Op.SETTLE: settle.settle,

@@ -440,7 +440,7 @@ class TestProblems:
             (
                 "frameworks: {list: {queues: [a, ]}, rq: {}}",
                 "frameworks.rq",
-                "a known key, found rq (there are list, stream, go-redis-work-queue)",
+                "a known key, found rq (there are list, stream, zset, go-redis-work-queue)",
             ),
             (
                 "frameworks: {list: {queues: [~]}}",
