@@ -132,6 +132,25 @@ class TestEnd:
             assert sidecar.stop() == 0
             assert not alive(tracer)
 
+    def test_tracer_that_hangs(self, start_sidecar: StartSidecar) -> None:
+        """Nobody waits for what will not come; it is killed."""
+        sidecar = start_sidecar({**JOBS, "tracing": {"export": {"flush_timeout": "1h"}}})
+        sidecar.page("/")
+        tracer = sidecar.tracer_pid
+        os.kill(tracer, signal.SIGSTOP)
+        time.sleep(4.0)
+        push(sidecar.url, 10)
+        assert sidecar.stop() == 0
+        assert not alive(tracer)
+
+    def test_at_once_after_the_start(self, start_sidecar: StartSidecar) -> None:
+        """The tracer may not even run yet: what it was sent is exported all the same."""
+        with Receiver() as receiver:
+            sidecar = start_sidecar({**JOBS, "tracing": {"endpoint": receiver.url, "protocol": "http/protobuf"}})
+            push(sidecar.url, 20)
+            assert sidecar.stop() == 0
+            assert len(receiver.wait_for(lambda spans: len(spans) >= 20)) == 20
+
     def test_nothing_is_left_after_sigkill(self, sidecar: Sidecar) -> None:
         tracer = sidecar.tracer_pid
         assert alive(tracer)
