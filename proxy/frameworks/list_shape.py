@@ -27,6 +27,7 @@ LTRIM to nothing     any list                PURGE
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -41,6 +42,8 @@ _POPS: Final = frozenset((b"LPOP", b"RPOP", b"BLPOP", b"BRPOP", b"LMPOP", b"BLMP
 _MOVES: Final = frozenset((b"RPOPLPUSH", b"BRPOPLPUSH", b"LMOVE", b"BLMOVE"))
 _NAME_LIMIT: Final = 256
 """Bytes of a key that make a queue's name: it becomes a label and an attribute."""
+_REMEMBERED: Final = 1024
+"""Keys whose role and name are kept at hand."""
 _EXPIRY: Final = {b"EX": 1, b"PX": 1000}
 
 
@@ -57,15 +60,22 @@ class ListShape:
 
     def __init__(self, globs: Mapping[Role, Sequence[str]]) -> None:
         """``globs``: patterns of the keys of each role, as `fnmatch` reads them."""
-        self._roles = [(role, compile_globs(globs[role])) for role in sorted(globs) if globs[role]]
+        roles = [(role, compile_globs(globs[role])) for role in sorted(globs) if globs[role]]
+
+        def find(key: bytes) -> Role | None:
+            return next((role for role, pattern in roles if pattern.match(key)), None)
+
+        # Both are asked several times of each command, and of the same few keys.
+        self._role = lru_cache(_REMEMBERED)(find)
+        self._queue = lru_cache(_REMEMBERED)(self._name)
 
     def role(self, key: bytes) -> Role | None:
-        for role, pattern in self._roles:
-            if pattern.match(key):
-                return role
-        return None
+        return self._role(key)
 
     def queue(self, key: bytes) -> str:
+        return self._queue(key)
+
+    def _name(self, key: bytes) -> str:
         named = self.role(key) in (Role.QUEUE, Role.DEAD_LETTER)
         return key[:_NAME_LIMIT].decode(errors="backslashreplace") if named else ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -212,6 +213,7 @@ class TestTracer:
 
 
 class TestAdmin:
+    @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
     def test_metrics_are_clean(self, start_sidecar: StartSidecar) -> None:
         sidecar = start_sidecar(JOBS)
         push(sidecar.url, 10)
