@@ -13,6 +13,25 @@ from proxy.config.sources import ConfigError, Loaded, load
 Write: TypeAlias = Callable[[str], Path]
 RATE = "tracing.sampling.default_rate"
 ENV_RATE = "REDSPAN_TRACING__SAMPLING__DEFAULT_RATE"
+SEED = """\
+redis:
+  host: localhost
+  port: 6379
+
+tracing:
+  enabled: true
+  service_name: "work-queue"
+  endpoint: "localhost:4317"
+  sampling:
+    default_rate: 0.1
+    queue_rates:
+      critical: 1.0
+      batch: 0.01
+  security:
+    filter_attributes: true
+    redact_pii: true
+"""
+"""The file of the design document that redspan goes back to ("Configuration Migration", After)."""
 
 
 def from_env(**environ: str) -> Loaded:

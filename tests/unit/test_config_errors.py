@@ -8,7 +8,7 @@ import pytest
 
 from proxy.config import Listener
 from proxy.config.sources import ConfigError, load
-from tests.unit.settings import RATE, Write, problems
+from tests.unit.settings import RATE, SEED, Write, problems
 
 
 class TestProblems:

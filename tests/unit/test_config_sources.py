@@ -6,26 +6,7 @@ import pytest
 
 from proxy.config import Listener, Settings
 from proxy.config.sources import load
-from tests.unit.settings import ENV_RATE, RATE, Write, from_env, problems
-
-SEED = """\
-redis:
-  host: localhost
-  port: 6379
-
-tracing:
-  enabled: true
-  service_name: "work-queue"
-  endpoint: "localhost:4317"
-  sampling:
-    default_rate: 0.1
-    queue_rates:
-      critical: 1.0
-      batch: 0.01
-  security:
-    filter_attributes: true
-    redact_pii: true
-"""
+from tests.unit.settings import ENV_RATE, RATE, SEED, Write, from_env, problems
 
 
 def test_nothing_given_is_the_defaults() -> None:
