@@ -45,12 +45,12 @@ START = 1_700_000_000_000 * MS
 
 def trace_id(number: int) -> bytes:
     """The n-th random trace id of a play, from 1."""
-    return b"\xaa" * 15 + bytes((number,))
+    return b"\xaa" * 13 + number.to_bytes(3)
 
 
 def span_id(number: int) -> bytes:
     """The n-th random span id of a play, from 1."""
-    return b"\xbb" * 7 + bytes((number,))
+    return b"\xbb" * 5 + number.to_bytes(3)
 
 
 def traceparent(number: int, flags: int = 3) -> str:

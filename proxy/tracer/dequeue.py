@@ -29,7 +29,7 @@ def claim(book: Book, seen: Seen) -> None:
 def dequeue(book: Book, seen: Seen) -> None:
     event, framework = seen.event, seen.framework
     job, _ = book.job(seen, Status.RUNNING)
-    waiting = job.waiting.popleft() if job.waiting else None
+    waiting = job.waiting.pop(0) if job.waiting else None
     carried = book.recover(seen)
     stored = carried.context
     facts: dict[str, Value] = {}
@@ -85,7 +85,7 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
         delivery.open = False
         job.status = Status.LOST
     else:
-        job.deliveries.append(delivery)
+        job.delivered(delivery)
         delivery.open = delivery.framework.end is not End.NONE and delivery.verdict is not Verdict.UNKNOWN
         book.measures.flight(label(span.job), int(delivery.open))
         if delivery.framework.end is End.NEXT_POP:

@@ -18,9 +18,9 @@ def enqueue(book: Book, seen: Seen) -> None:
         span.error = event.error
         return
     job, known = book.job(seen, Status.ENQUEUED)
-    job.enqueues.append(context.span_id)
     late = _late(job, event) if known else None
     if late is not None:
+        job.enqueues.append(context.span_id)
         _pair(book, late, span, event)
         return
     stay = _moved(book, job, span, event)
@@ -28,7 +28,7 @@ def enqueue(book: Book, seen: Seen) -> None:
         _again(book, job, seen, span)
     job.status = Status.ENQUEUED
     before = 0 if stay is None else max(0, event.at - stay.since)
-    job.waiting.append(Waiting(context, event.done, span.links, before=before))
+    job.enqueued(Waiting(context, event.done, span.links, before=before))
     if event.number >= 0:
         book.measures.depth_is(label(span.job), event.number)
 
@@ -48,9 +48,8 @@ def schedule(book: Book, seen: Seen) -> None:
         return
     if job.deliveries:
         _again(book, job, seen, span)
-    job.enqueues.append(context.span_id)
     job.status = Status.SCHEDULED
-    job.waiting.append(Waiting(context, event.done, span.links, scheduled=True, due=due))
+    job.enqueued(Waiting(context, event.done, span.links, scheduled=True, due=due))
 
 
 def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:

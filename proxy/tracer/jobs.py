@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
@@ -85,21 +85,45 @@ class Delivery(msgspec.Struct):
     """The dequeue span, while it waits for its enqueue to be heard of."""
 
 
-_WAITING_LIMIT: Final = 1000
+_KEEP_OVER: Final = 2 * 10**9
+_WAITING: Final = 1000
 _DELIVERIES: Final = 16
 
 
 class Job(msgspec.Struct):
+    """A job that is waiting, or with a consumer, or whose story may go on.
+
+    There can be very many, so these are lists: an empty deque is ten times as large.
+    """
+
     key: JobKey
     status: Status
     heard: int
     """Of the last event, ns."""
-    waiting: deque[Waiting] = msgspec.field(default_factory=lambda: deque(maxlen=_WAITING_LIMIT))
-    deliveries: deque[Delivery] = msgspec.field(default_factory=lambda: deque(maxlen=_DELIVERIES))
-    enqueues: deque[bytes] = msgspec.field(default_factory=lambda: deque(maxlen=_DELIVERIES))
+    waiting: list[Waiting] = []
+    """Its stays in queues, oldest first; more than one where several submissions cannot be told apart."""
+    deliveries: list[Delivery] = []
+    enqueues: list[bytes] = []
     """Span ids of the enqueue spans that this tracer made."""
     failed: Link | None = None
     """To the attempt before, for the next one."""
+
+    def enqueued(self, stay: Waiting) -> None:
+        """It waits once more."""
+        self.waiting.append(stay)
+        self.enqueues.append(stay.context.span_id)
+        del self.waiting[:-_WAITING]
+        del self.enqueues[:-_WAITING]
+
+    def delivered(self, delivery: Delivery) -> None:
+        """It was given to somebody once more."""
+        self.deliveries.append(delivery)
+        del self.deliveries[:-_DELIVERIES]
+
+    @property
+    def over(self) -> bool:
+        """It succeeded at the first go: nothing that may still be said of it would change its story."""
+        return self.status is Status.SUCCEEDED and len(self.deliveries) == 1 and not self.waiting
 
     def scheduled(self) -> Waiting | None:
         """Its stay in a scheduled set, if it is in one."""
@@ -107,38 +131,49 @@ class Job(msgspec.Struct):
 
 
 class Jobs:
-    """At most ``limit`` jobs; one that was not heard of for ``keep`` ns is forgotten."""
+    """At most ``limit`` jobs; one that was not heard of for ``keep`` ns is forgotten, one that is over sooner."""
 
     def __init__(self, limit: int, keep: int) -> None:
         self._limit = limit
         self._keep = keep
         self._jobs: OrderedDict[JobKey, Job] = OrderedDict()
+        self._over: OrderedDict[JobKey, Job] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._jobs) + len(self._over)
 
     def get(self, key: JobKey, now: int) -> Job | None:
         job = self._jobs.get(key)
-        if job is not None:
-            job.heard = now
+        if job is None:
+            job = self._over.pop(key, None)
+            if job is None:
+                return None
+            self._jobs[key] = job
+        else:
             self._jobs.move_to_end(key)
+        job.heard = now
         return job
 
     def add(self, key: JobKey, status: Status, now: int) -> Job:
         job = self._jobs[key] = Job(key, status, now)
-        self._jobs.move_to_end(key)
         return job
+
+    def put_away(self, job: Job) -> None:
+        """Nothing more is expected of it, unless its enqueue is still to be heard of: that is waited for a little."""
+        if self._jobs.pop(job.key, None) is not None and not job.deliveries[-1].paired:
+            self._over[job.key] = job
 
     def excess(self) -> Iterator[Job]:
         """Jobs over the limit, taken out."""
-        while len(self._jobs) > self._limit:
-            yield self._jobs.popitem(last=False)[1]
+        while len(self) > self._limit:
+            yield (self._over or self._jobs).popitem(last=False)[1]
 
     def expired(self, now: int) -> Iterator[Job]:
         """Jobs not heard of for too long, taken out."""
-        while self._jobs:
-            job = next(iter(self._jobs.values()))
-            if now - job.heard < self._keep:
-                return
-            del self._jobs[job.key]
-            yield job
+        for jobs, keep in ((self._over, min(_KEEP_OVER, self._keep)), (self._jobs, self._keep)):
+            while jobs:
+                job = next(iter(jobs.values()))
+                if now - job.heard < keep:
+                    break
+                del jobs[job.key]
+                yield job

@@ -101,7 +101,7 @@ class Lifecycle:
 def _cancel(book: Book, seen: Seen) -> None:
     job = book.known(seen)
     if job is not None and job.waiting:
-        job.waiting.popleft()
+        job.waiting.pop(0)
         job.status = Status.CANCELLED
 
 

@@ -96,6 +96,8 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
         delivery.status = _STATUS.get(delivery.verdict, Status.UNKNOWN)
     if job.deliveries[-1] is delivery and not job.waiting:
         job.status = delivery.status
+        if job.over:
+            book.jobs.put_away(job)
     facts = delivery.facts
     last = max(at, delivery.at)
     book.measures.flight(label(facts), -1)
