@@ -21,8 +21,8 @@ Reason: TypeAlias = Literal["ring_full", "channel_broken", "no_tracer", "too_lar
 """``redspan_events_dropped_total{reason}``: no room; sent into a broken channel; no tracer was there; no datagram."""
 
 RECORDS_LIMIT: Final = 65_536
-BYTES_LIMIT: Final = 32 * 1024 * 1024
-"""Of the records that wait, by a rough count."""
+BYTES_LIMIT: Final = 16 * 1024 * 1024
+"""Of the records that wait, by a rough count: over a second of what a busy sidecar says, while its tracer starts."""
 
 TICK: Final = 0.005
 """Seconds between a first record and the batch it goes in; with more to send, between rounds."""

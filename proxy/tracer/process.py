@@ -7,12 +7,14 @@ standard input.  It ends when the relay has told it to, or has gone; not by a si
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -182,6 +184,9 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_THE_TRACER)
     os.nice(_NICENESS)
+    with contextlib.suppress(OSError):
+        # Where Linux schedules by session, this process is in one of its own, and niceness only counts within one.
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
     events, control = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:3])
     settings = msgspec.json.decode(sys.stdin.buffer.read(), type=Settings)
     log.configure(settings.log.level, settings.log.format, "tracer")
