@@ -10,7 +10,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,12 +22,15 @@ if TYPE_CHECKING:
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 _PACKAGES = {"uvloop": "uvloop", "hiredis": "hiredis", "opentelemetry": "opentelemetry-sdk"}
 """What ``--version`` tells of, and the distribution that has its version."""
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    from importlib import metadata
+
     if not asked or context.resilient_parsing:
         return
     click.echo(f"redspan {__version__}")
@@ -110,6 +112,9 @@ def demo(keep: bool) -> NoReturn:
             raise
         _complain([f"the demo needs {error.name}: pip install 'redspan[demo]'"])
         sys.exit(EXIT_FAILURE)
+    except KeyboardInterrupt:
+        # Nothing has been started yet; later the demo sees to it itself.
+        sys.exit(EXIT_INTERRUPTED)
     sys.exit(run_demo(keep=keep))
 
 

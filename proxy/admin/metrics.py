@@ -33,9 +33,6 @@ from proxy.events import Snapshot
 
 Series: TypeAlias = dict[Labels, float]
 
-_RENAMED: Final = {"redspan_connections_total": "redspan_connections_accepted_total"}
-"""In OpenMetrics a counter's family has its name without ``_total``, and the gauge's is that already."""
-
 _OTHER: Final = "other"
 _SENT: Final = ("enqueue", "schedule")
 
@@ -145,8 +142,7 @@ class RelayCollector(Collector):
             metric = ALL.get(name)
             if metric is not None:
                 reading.add(name, ("relay",) if metric.labels == ("process",) else (), number * metric.scale)
-        for counter, labels, count in snapshot.counters:
-            name = _RENAMED.get(counter, counter)
+        for name, labels, count in snapshot.counters:
             metric = ALL.get(name)
             if metric is None or len(labels) != len(metric.labels):
                 continue

@@ -45,7 +45,7 @@ class Counters:
     def __init__(self) -> None:
         self.connections = 0
         """Open now."""
-        self.connections_total = 0
+        self.accepted = 0
         self.refused = 0
         self.commands = 0
         self.blind = dict.fromkeys(BLIND, 0)
@@ -82,7 +82,7 @@ class Counters:
     def snapshot(self) -> list[tuple[str, tuple[str, ...], int]]:
         """(metric, label values, count), names as in `proxy.admin.catalogue`."""
         return [
-            ("redspan_connections_total", (), self.connections_total),
+            ("redspan_connections_accepted_total", (), self.accepted),
             ("redspan_connections_refused_total", (), self.refused),
             ("redspan_commands_total", (), self.commands),
             *(("redspan_blind_total", (reason,), count) for reason, count in self.blind.items()),

@@ -134,7 +134,7 @@ class RelayServer:
             sock.close()
             return
         counters.connections += 1
-        counters.connections_total += 1
+        counters.accepted += 1
         self._conn += 1
         leg = ClientLeg(self._gone)
         self._clients.add(leg)

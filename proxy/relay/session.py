@@ -46,7 +46,7 @@ class Session:
         self._announced = -1  # the tracer that knows this connection
         self._name = ""
         self._library = ""
-        self._popping: set[Framework] = set()  # frameworks whose last job ends with this connection's next pop
+        self._popping: set[Framework] | None = None  # frameworks whose last job ends with this connection's next pop
 
     # ---- from the client
 
@@ -219,7 +219,7 @@ class Session:
         framework, batch = intent.framework, list(operations)
         for operation in batch:
             if operation.op is Op.DEQUEUE and framework.end is End.NEXT_POP:
-                self._popping.add(framework)
+                self._popping = (self._popping or set()) | {framework}
             carried = pending.carried[operation.job] if operation.job >= 0 else NOTHING
             value, named = operation.value, b""
             if len(value) > VALUE_LIMIT:
@@ -254,7 +254,7 @@ class Session:
             )
 
     def _next_pop(self, framework: Framework, now: int) -> None:
-        if framework in self._popping:
+        if self._popping and framework in self._popping:
             self._popping.discard(framework)
             self._emit(JobEvent(Op.NEXT_POP, framework.name, self._conn, self._ledger.db, now, now, b"", ""))
 
