@@ -150,7 +150,7 @@ class Sidecar:
     def metric(self, name: str, **labels: str) -> float:
         """The sum of all series of that name with these labels; -1: there is none, or nobody answered."""
         total, found = 0.0, False
-        for line in self.get("/metrics").body.splitlines():
+        for line in self.get("/metrics").body.split("\n"):
             series, _, value = line.rpartition(" ")
             if series.partition("{")[0] == name and all(f'{key}="{text}"' in series for key, text in labels.items()):
                 total, found = total + float(value), True
