@@ -3,21 +3,24 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOCK := --quiet --upgrade --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host \
+	--no-emit-options --no-emit-find-links
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench requirements clean
 
 help:
 	@echo "make demo    see the traces of some jobs: starts a Redis of its own, needs nothing else"
 	@echo "make test    all tests"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure, against the budgets in the design"
+	@echo "make requirements   bring what the image installs up to date"
 	@echo "make clean   remove what was made here"
 
 demo: $(VENV)/.demo
 	$(BIN)/redspan demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -m "not go"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -26,6 +29,15 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench
+
+# What the image installs: every version with its hashes, for all Pythons and machines, and no host. The oldest Python
+# that we support resolves it, so that what newer ones no longer need is in it as well.
+requirements: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(VENV)/pip-tools --upgrade 'pip-tools>=7.5'
+	PYTHONPATH=$(VENV)/pip-tools $(BIN)/python -m piptools compile $(LOCK) --output-file deploy/requirements.txt \
+		pyproject.toml
+	PYTHONPATH=$(VENV)/pip-tools $(BIN)/python -m piptools compile $(LOCK) --output-file deploy/requirements-build.txt \
+		deploy/requirements-build.in
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -152,10 +152,9 @@ def _load(file: Path | None, flags: Mapping[str, object]) -> Loaded:
 
 def _summary(file: Path, loaded: Loaded) -> list[str]:
     settings = loaded.settings
-    tracing = settings.tracing
     lines = [str(file)]
     lines += [f"{one.bind_address.display()} -> {one.upstream_address.display()}" for one in settings.listeners]
-    lines.append(f"spans: {tracing.resolved_endpoint() or 'to nobody'} ({tracing.resolved_protocol()})")
+    lines.append(f"spans: {settings.tracing.destinations()}")
     lines.append(f"admin: {settings.admin.bind_address.display()}")
     return [f"ok  {line}" for line in lines]
 

@@ -192,8 +192,7 @@ class Supervisor:
     def _announce(self, admin: list[socket.socket]) -> None:
         settings = self._settings
         routes = ", ".join(f"{here.display()} -> {there.address.display()}" for here, there in self._server.routes)
-        tracing = settings.tracing
-        spans = "off" if not tracing.enabled else tracing.resolved_endpoint() or "made, not exported"
+        spans = settings.tracing.destinations()
         log.info("started", f"redspan {__version__}: {routes}; admin {bound(admin[0]).display()}; spans {spans}")
 
 

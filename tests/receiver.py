@@ -273,7 +273,19 @@ class Receiver:
                 raise AssertionError(f"{len(self._requests)} of {count} requests within {timeout} s")
             return list(self._requests)
 
-    # The handler's side
+    # The handler's side; what is spoken is for subclasses to change
+
+    def read(self, body: bytes) -> list[ReceivedSpan]:
+        """Raises ValueError, AssertionError or DecodeError for what cannot be read."""
+        return decode(ExportTraceServiceRequest.FromString(body))
+
+    def content(self, answer: Answer) -> tuple[str, bytes]:
+        """Type and bytes of an answer."""
+        response = ExportTraceServiceResponse()
+        if answer.rejected or answer.message:
+            response.partial_success.rejected_spans = answer.rejected
+            response.partial_success.error_message = answer.message
+        return "application/x-protobuf", response.SerializeToString()
 
     def connected(self) -> int:
         with self._changed:
@@ -311,8 +323,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         plain = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
         try:
-            spans = decode(ExportTraceServiceRequest.FromString(plain))
-        except (DecodeError, AssertionError) as error:
+            spans = self.target.read(plain)
+        except (DecodeError, ValueError, AssertionError) as error:
             self.target.errors.append(error)
             self._reply(Answer(400))
             return
@@ -328,13 +340,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(answer)
 
     def _reply(self, answer: Answer) -> None:
-        response = ExportTraceServiceResponse()
-        if answer.rejected or answer.message:
-            response.partial_success.rejected_spans = answer.rejected
-            response.partial_success.error_message = answer.message
-        content = response.SerializeToString()
+        content_type, content = self.target.content(answer)
         self.send_response(answer.status)
-        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
         for name, value in answer.headers.items():
             self.send_header(name, value)

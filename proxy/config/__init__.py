@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import Final, Literal, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
+from typing import Literal
 
 from proxy.address import Address, parse_bind, parse_upstream
+from proxy.config import collector
+from proxy.config.collector import ClientTls, Collector, ExportProtocol
 from proxy.config.frameworks import (
     Frameworks,
     FrameworkSettings,
@@ -27,6 +28,7 @@ from proxy.config.frameworks import (
 from proxy.config.values import (
     BatchSize,
     Bind,
+    Conflict,
     Console,
     Count,
     Duration,
@@ -44,6 +46,8 @@ from proxy.config.values import (
 
 __all__ = [
     "Admin",
+    "ClientTls",
+    "Collector",
     "Conflict",
     "Export",
     "FrameworkSettings",
@@ -60,23 +64,6 @@ __all__ = [
     "Tracing",
     "ZsetSettings",
 ]
-
-ExportProtocol: TypeAlias = Literal["grpc", "http/protobuf", "none"]
-
-_DEFAULT_ENDPOINT: Final = {"grpc": "http://127.0.0.1:4317", "http/protobuf": "http://127.0.0.1:4318"}
-_GRPC_PORT: Final = 4317
-_ZIPKIN_PATH: Final = "/api/v2/spans"
-_OTLP_PATH: Final = "/v1/traces"
-
-
-class Conflict(NamedTuple):
-    """Values that are fine one by one, but not together."""
-
-    path: KeyPath
-    expected: str
-    found: str
-    other: KeyPath
-    """The value that it collides with."""
 
 
 class Listener(Section, frozen=True):
@@ -151,8 +138,10 @@ class Export(Section, frozen=True):
     """Spans kept while the collector is slow; beyond that, spans are dropped and counted."""
     flush_timeout: Wait = 5.0
     """Seconds for the last spans at the end."""
+    compression: Literal["gzip", "none"] = "gzip"
+    """Of all requests."""
     encoder: Literal["own", "sdk"] = "own"
-    """Who makes the HTTP requests: redspan, or OpenTelemetry's SDK (slower, the reference)."""
+    """Who makes the requests of http/protobuf: redspan, or OpenTelemetry's SDK (slower, the reference)."""
 
 
 class RelationSettings(Section, frozen=True):
@@ -186,10 +175,14 @@ class Tracing(Section, frozen=True):
     """More attributes of every span's resource."""
     endpoint: Endpoint = ""
     """Collector; empty: port 4318 (with ``protocol: grpc`` 4317) of this host."""
-    protocol: Literal["", "grpc", "http/protobuf", "none"] = ""
-    """Empty: grpc for port 4317, else http/protobuf; ``none`` sends nothing."""
+    protocol: Literal["", "grpc", "http/protobuf", "zipkin", "none"] = ""
+    """Empty: grpc for port 4317, zipkin for …/api/v2/spans, else http/protobuf; ``none`` sends nothing there."""
     headers: dict[Name, Secret] = {}  # noqa: RUF012 - msgspec copies it
     """Headers of every request to the collector. Never shown."""
+    tls: ClientTls = ClientTls()
+    """Certificates, for an endpoint that is ``https://``."""
+    exporters: tuple[Collector, ...] = ()
+    """More places that spans go to, besides the endpoint."""
     console_exporter: Console = False
     """Print spans as well: ``true`` or ``tree`` as trees, ``json`` as lines."""
     identity_key_file: str = ""
@@ -206,28 +199,27 @@ class Tracing(Section, frozen=True):
     """What spans look like."""
 
     def resolved_protocol(self) -> ExportProtocol:
-        """What is spoken to the collector. Raises ValueError for a Zipkin endpoint: not in this release."""
-        if self.protocol:
-            return self.protocol
-        url = urlsplit(self._url())
-        if url.port == _GRPC_PORT:
-            return "grpc"
-        if url.path.rstrip("/").endswith(_ZIPKIN_PATH):
-            raise ValueError("this is a Zipkin endpoint, and this release speaks OTLP only")
-        return "http/protobuf"
+        """What is spoken to the collector."""
+        return collector.protocol_of(self.endpoint, self.protocol)
 
     def resolved_endpoint(self) -> str:
         """The collector's URL with its scheme, for HTTP with its path; empty for ``none``."""
-        protocol = self.resolved_protocol()
-        if protocol == "none":
-            return ""
-        url = urlsplit(self._url() or _DEFAULT_ENDPOINT[protocol])
-        if protocol == "http/protobuf" and url.path in ("", "/"):
-            url = url._replace(path=_OTLP_PATH)
-        return url.geturl()
+        return collector.endpoint_of(self.endpoint, self.protocol)
 
-    def _url(self) -> str:
-        return self.endpoint if not self.endpoint or "://" in self.endpoint else f"http://{self.endpoint}"
+    def collectors(self) -> Iterator[tuple[KeyPath, Collector]]:
+        """All the places that spans go to, with the paths of their settings; the first is the one that counts."""
+        if self.protocol != "none":
+            yield ("tracing",), Collector(self.endpoint, self.protocol, self.headers, self.tls)
+        for i, one in enumerate(self.exporters):
+            yield ("tracing", "exporters", i), one
+
+
+    def destinations(self) -> str:
+        """Where spans go, in a few words. Every value must be valid."""
+        if not self.enabled:
+            return "none are made"
+        to = [f"{one.resolved_endpoint()} ({one.resolved_protocol()})" for _, one in self.collectors()]
+        return ", ".join([*to, *["the console"] * bool(self.console_exporter)]) or "to nobody"
 
 
 class Admin(Section, frozen=True):
@@ -282,8 +274,4 @@ class Settings(Section, frozen=True):
             target = listener.upstream_address
             if bound := binds.get(Address(host=target.host, port=target.port, path=target.path)):
                 yield Conflict(("listeners", i, "upstream"), "Redis", f"redspan itself ({dotted(bound)})", bound)
-        try:
-            self.tracing.resolved_protocol()
-        except ValueError as error:
-            endpoint = ("tracing", "endpoint")
-            yield Conflict(endpoint, "an OTLP endpoint", f"{self.tracing.endpoint} ({error})", endpoint)
+        yield from collector.conflicts(self.tracing.collectors())

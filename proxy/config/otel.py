@@ -21,11 +21,17 @@ from proxy.config.values import KeyPath
 _SAMPLING: Final[KeyPath] = ("tracing", "sampling", "default_rate")
 _ENDPOINT: Final[KeyPath] = ("tracing", "endpoint")
 _TIMEOUT: Final[KeyPath] = ("tracing", "export", "timeout")
+_TLS: Final[KeyPath] = ("tracing", "tls")
 
 # Path, and the variables for it, the first that is set decides.
 _TEXT: Final[list[tuple[KeyPath, tuple[str, ...]]]] = [
     (("tracing", "service_name"), ("OTEL_SERVICE_NAME",)),
     (("tracing", "protocol"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")),
+    (
+        ("tracing", "export", "compression"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"),
+    ),
+    ((*_TLS, "ca_file"), ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE")),
 ]
 _NUMBERS: Final[list[tuple[KeyPath, tuple[str, ...]]]] = [
     (("tracing", "export", "buffer"), ("OTEL_BSP_MAX_QUEUE_SIZE",)),
@@ -81,6 +87,7 @@ class _Reader:
         self._sampler()
         self._endpoint()
         self._headers()
+        self._client_certificate()
 
     def _first(self, *names: str) -> tuple[str, str]:
         """The first variable that is set, and its text; two empty strings for none."""
@@ -99,6 +106,19 @@ class _Reader:
         name, text = self._first("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
         for key, value in self._pairs(name, text):
             self._set(("tracing", "headers", key.lower()), name, value)
+
+    def _client_certificate(self) -> None:
+        pair = {
+            "cert_file": ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
+            "key_file": ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"),
+        }
+        found = {field: self._first(*names) for field, names in pair.items()}
+        given = [name for name, _ in found.values() if name]
+        if len(given) == 1:
+            self.warnings.append(f"env {given[0]}: a certificate and its key go together; left out")
+            return
+        for field, (name, text) in found.items():
+            self._set((*_TLS, field), name, text)
 
     def _pairs(self, name: str, text: str) -> list[tuple[str, str]]:
         """``key=value,key=value``, percent-decoded. A warning never repeats an item: it may be a credential."""
@@ -137,19 +157,24 @@ class _Reader:
     def _endpoint(self) -> None:
         name, text = self._first("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
         if name:
-            self._set(_ENDPOINT, name, text)  # verbatim
+            self._set(_ENDPOINT, name, self._secured(text))  # else verbatim
             return
         name, text = self._first("OTEL_EXPORTER_OTLP_ENDPOINT")
         if name and self._speaks_http(text):
             text = f"{text.rstrip('/')}/v1/traces"
-        self._set(_ENDPOINT, name, text)
+        self._set(_ENDPOINT, name, self._secured(text))
+
+    def _secured(self, endpoint: str) -> str:
+        """With https://, where an endpoint of the environment leaves that to the variable for it."""
+        _, insecure = self._first("OTEL_EXPORTER_OTLP_TRACES_INSECURE", "OTEL_EXPORTER_OTLP_INSECURE")
+        return f"https://{endpoint}" if "://" not in endpoint and insecure.lower() == "false" else endpoint
 
     def _speaks_http(self, endpoint: str) -> bool:
         _, own = self._first("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
         protocol = self._protocol or own
-        if protocol in ("grpc", "none"):
+        if protocol in ("grpc", "zipkin", "none"):
             return False
         try:
-            return bool(protocol) or Tracing(endpoint=endpoint).resolved_protocol() != "grpc"
+            return bool(protocol) or Tracing(endpoint=endpoint).resolved_protocol() == "http/protobuf"
         except ValueError:  # no URL: whoever reads the value says so
             return False

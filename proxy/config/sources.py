@@ -37,6 +37,8 @@ _FLAGS: Final[dict[str, KeyPath]] = {
     "admin": ("admin", "bind"),
 }
 _ENV: Final = "REDSPAN"
+# Items of lists of sections are known by the name of the first: REDSPAN_LISTENERS__0__BIND.
+_INDEXED: Final = re.compile(rf"({_ENV}_(?:LISTENERS|TRACING__EXPORTERS))__(\d{{1,4}})(?=__|$)")
 # Kubernetes sets these in every pod beside a Service that is named redspan, or redspan-something.
 _SERVICE_LINK: Final = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_[A-Z]+(_(PROTO|PORT|ADDR))?)?)$")
 _WIDTH: Final = 60
@@ -64,8 +66,12 @@ class Loaded(msgspec.Struct, frozen=True):
             f"{f'{dotted(path)} = {text}':<{_WIDTH}}  # {self.origins[dotted(path)]}"
             for path, text in _leaves(self.settings, Settings, ())
         ]
-        tracing = self.settings.tracing
-        return [*lines, f"# spans go by {tracing.resolved_protocol()} to {tracing.resolved_endpoint() or 'nobody'}"]
+        collectors = [one for _, one in self.settings.tracing.collectors()]
+        return [
+            *lines,
+            *(f"# spans go by {one.resolved_protocol()} to {one.resolved_endpoint()}" for one in collectors),
+            *([] if collectors else ["# spans go to nobody"]),
+        ]
 
 
 def load(file: Path | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> Loaded:
@@ -79,9 +85,13 @@ def load(file: Path | None, flags: Mapping[str, object], environ: Mapping[str, s
     overlay = _Overlay([*strong, otel], problems, warnings)
     settings = overlay.settings()
     wrong = {problem.path for problem in problems}  # the default stands there, which is in nobody's way
-    for path, expected, found, other in settings.conflicts():
+    for path, expected, found, other, ignorable in settings.conflicts():
         if not {dotted(path), dotted(other)} & wrong:
-            problems.append(Problem(dotted(path), overlay.where(path), expected, found))
+            problem = Problem(dotted(path), overlay.where(path), expected, found)
+            if ignorable and problem.where.startswith("env OTEL_"):
+                warnings.append(f"{problem}; left out")
+            else:
+                problems.append(problem)
     if problems:
         raise ConfigError(problems)
     return Loaded(settings, overlay.origins, tuple(warnings))
@@ -98,10 +108,9 @@ def _env_layer(environ: Mapping[str, str], problems: list[Problem]) -> Layer:
     names = [name for name, text in environ.items() if text and name.upper().startswith(f"{_ENV}_")]
     for name in sorted(names, key=lambda name: (name.count("__"), name)):  # the more specific has the last word
         origin, text = f"env {name}", environ[name]
-        # Listeners are known by the name of the first: REDSPAN_LISTENERS__0__BIND.
         upper, index = name.upper(), 0
-        if match := re.match(rf"{_ENV}_LISTENERS__(\d{{1,4}})(?=__|$)", upper):
-            upper, index = f"{_ENV}_LISTENERS__0{upper[match.end() :]}", int(match[1])
+        if match := _INDEXED.match(upper):
+            upper, index = f"{match[1]}__0{upper[match.end() :]}", int(match[2])
         if upper in known:
             path, annotation = known[upper]
             path = tuple(index if isinstance(part, int) else part for part in path)
@@ -211,9 +220,6 @@ class _Overlay:
         self._problems = problems
         self._warnings = warnings
         self.origins: dict[str, str] = {}
-        # A list hides all of the weaker ones, so an index means the list of the strongest source that has one.
-        whole = next((i for i, layer in enumerate(layers) if _LISTENERS in layer), len(layers))
-        self._listener_layers = layers[: whole + 1]
 
     def settings(self) -> Settings:
         return cast(Settings, self._section(Settings, ()))
@@ -223,8 +229,14 @@ class _Overlay:
         return self.origins[dotted(path)].removeprefix("file ")
 
     def _given(self, path: KeyPath) -> Given | None:
-        layers = self._listener_layers if path[: len(_LISTENERS)] == _LISTENERS else self._layers
-        return next((layer[path] for layer in layers if path in layer), None)
+        return next((layer[path] for layer in self._layers_of(path) if path in layer), None)
+
+    def _layers_of(self, path: KeyPath) -> list[Layer]:
+        """Those that have a say in a value."""
+        whole: KeyPath = next((path[:i] for i, part in enumerate(path) if isinstance(part, int)), ())
+        # A list hides all of the weaker ones, so an index means the list of the strongest source that has one.
+        last = next((i for i, layer in enumerate(self._layers) if whole and whole in layer), len(self._layers))
+        return self._layers[: last + 1]
 
     def _section(self, section: type[msgspec.Struct], path: KeyPath) -> msgspec.Struct:
         values = {
@@ -241,7 +253,7 @@ class _Overlay:
             return self._mapping(entry, path)
         item = item_of(annotation)
         if section := section_of(item):
-            return tuple(self._section(section, (*path, i)) for i in range(self._listener_count()))
+            return tuple(self._section(section, (*path, i)) for i in range(self._count(path)))
         given = self._given(path)
         self.origins[dotted(path)] = given.origin if given else "default"
         if not given:
@@ -253,7 +265,7 @@ class _Overlay:
 
     def _mapping(self, entry: object, path: KeyPath) -> dict[str, object]:
         merged: Layer = {}
-        for layer in self._layers:
+        for layer in self._layers_of(path):
             merged |= {at: given for at, given in layer.items() if at[:-1] == path and at not in merged}
         if not merged:
             given = self._given(path)
@@ -268,22 +280,26 @@ class _Overlay:
                 values[key] = value
         return values
 
-    def _listener_count(self) -> int:
-        given = self._given(_LISTENERS)
-        count = len(_items(given)) if given else 1
-        if given and not count:
-            self._wrong(_LISTENERS, given, "at least one", "none")
+    def _count(self, path: KeyPath) -> int:
+        """How many items a list of sections has: those of the strongest source, and what is said of one more."""
+        given = self._given(path)
+        listeners = path == _LISTENERS  # without any there is nothing to do
+        count = len(_items(given)) if given else int(listeners)
+        if given and listeners and not count:
+            self._wrong(path, given, "at least one", "none")
         named: Layer = {}
-        for layer in self._listener_layers:
-            named = {at: value for at, value in layer.items() if at[1:] and at[0] == "listeners"} | named
-        for index, path in sorted((cast(int, path[1]), path) for path in named):
+        for layer in self._layers_of((*path, 0)):
+            named = {at: value for at, value in layer.items() if at[: len(path)] == path and at != path} | named
+        for index, at in sorted((cast(int, at[len(path)]), at) for at in named):
             if index == count:
                 count += 1
             elif index > count:
-                self._wrong(path, named[path], f"an index up to {count}", str(index))
-        for path, flag in self._layers[0].items():
-            if path in named and count > 1:
-                self._wrong(path, flag, "one listener, to know which is meant", str(count))
+                self._wrong(at, named[at], f"an index up to {count}", str(index))
+        for at, flag in self._layers[0].items():
+            if at in named and count > 1:
+                self._wrong(at, flag, "one listener, to know which is meant", str(count))
+        if not count:
+            self.origins[dotted(path)] = given.origin if given else "default"
         return count
 
     def _read(self, given: Given, kind: Kind, path: KeyPath) -> object:
@@ -343,7 +359,7 @@ def _leaves(value: object, annotation: object, path: KeyPath) -> Iterator[tuple[
     if isinstance(value, msgspec.Struct):
         for field in msgspec.structs.fields(value):
             yield from _leaves(getattr(value, field.name), field.type, (*path, field.encode_name))
-    elif isinstance(value, tuple) and section_of(item := item_of(annotation)):
+    elif isinstance(value, tuple) and value and section_of(item := item_of(annotation)):
         for i, inner in enumerate(value):
             yield from _leaves(inner, item, (*path, i))
     elif isinstance(value, dict) and value:

@@ -34,6 +34,18 @@ def dotted(path: KeyPath) -> str:
     return text
 
 
+class Conflict(NamedTuple):
+    """Values that are fine one by one, but not together, or not with what is outside."""
+
+    path: KeyPath
+    expected: str
+    found: str
+    other: KeyPath
+    """The value that it collides with."""
+    ignorable: bool = False
+    """The value is of no use where it stands, and that is all: no reason not to start, for one from ``OTEL_*``."""
+
+
 class Kind(NamedTuple):
     expected: str
     """What may be written, in words."""

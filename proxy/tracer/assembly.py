@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 import msgspec
 
 from proxy import __version__, assembly
-from proxy.config import FrameworkSettings, Settings
+from proxy.config import Collector, FrameworkSettings, Settings, Tracing
+from proxy.config.values import dotted
 from proxy.tracer.book import Policy
 from proxy.tracer.export.base import Exporter
 from proxy.tracer.export.buffer import SpanBuffer
 from proxy.tracer.lifecycle import Lifecycle
 from proxy.tracer.resource import resource_attributes
+from proxy.tracer.span import Value
 
 
 def lifecycle(settings: Settings) -> Lifecycle:
@@ -42,7 +45,7 @@ def buffer(settings: Settings) -> SpanBuffer:
 
 
 def exporters(settings: Settings) -> Iterator[Exporter]:
-    """Where spans go, the collector first. Raises ValueError for an endpoint or a header that cannot be."""
+    """Where spans go, the one that counts first. Raises ValueError for an endpoint or a header that cannot be."""
     tracing = settings.tracing
     resource = resource_attributes(
         service_name=tracing.service_name,
@@ -50,24 +53,56 @@ def exporters(settings: Settings) -> Iterator[Exporter]:
         environment=tracing.environment,
         attributes=tracing.resource_attributes,
     )
-    naming = tracing.spans.naming
-    protocol = tracing.resolved_protocol()
-    endpoint = tracing.resolved_endpoint()
-    timeout = tracing.export.timeout
-    if protocol == "http/protobuf" and tracing.export.encoder == "own":
-        from proxy.tracer.export.http import HttpExporter
-        from proxy.tracer.otlp import Encoder
-
-        encoder = Encoder(resource, __version__, naming)
-        yield HttpExporter(encoder, endpoint, headers=tracing.headers, timeout=timeout)
-    elif protocol != "none":
-        from proxy.tracer.export import sdk
-
-        make = sdk.grpc_exporter if protocol == "grpc" else sdk.http_exporter
-        convert = sdk.converter(resource, __version__, naming)
-        yield make(convert, endpoint, headers=tracing.headers, timeout=timeout)
+    for path, one in tracing.collectors():
+        try:
+            yield _exporter(one, tracing, resource, sdk=tracing.export.encoder == "sdk" and path == ("tracing",))
+        except ValueError as error:
+            raise ValueError(f"{dotted(path)}: {error}") from error
     if tracing.console_exporter:
         from proxy.tracer.console import ConsoleExporter
 
         service = str(resource["service.name"])
-        yield ConsoleExporter("json" if tracing.console_exporter == "json" else "tree", service=service, naming=naming)
+        form: Literal["json", "tree"] = "json" if tracing.console_exporter == "json" else "tree"
+        yield ConsoleExporter(form, service=service, naming=tracing.spans.naming)
+
+
+def _exporter(one: Collector, tracing: Tracing, resource: Mapping[str, Value], *, sdk: bool) -> Exporter:
+    """``sdk``: OpenTelemetry's for http/protobuf. It takes headers from the environment: for the main one only."""
+    protocol, endpoint = one.resolved_protocol(), one.resolved_endpoint()
+    naming, timeout, compression = tracing.spans.naming, tracing.export.timeout, tracing.export.compression
+    if protocol == "grpc" or (protocol == "http/protobuf" and sdk):
+        from proxy.tracer.export.sdk import converter, grpc_exporter, http_exporter
+
+        return (grpc_exporter if protocol == "grpc" else http_exporter)(
+            converter(resource, __version__, naming),
+            endpoint,
+            headers=one.headers,
+            timeout=timeout,
+            compression=compression,
+            ca_file=one.tls.ca_file,
+            cert_file=one.tls.cert_file,
+            key_file=one.tls.key_file,
+        )
+    tls = one.tls.context() if endpoint.startswith("https:") else None
+    if protocol == "zipkin":
+        from proxy.tracer.export.zipkin import ZipkinEncoder, ZipkinExporter
+
+        return ZipkinExporter(
+            ZipkinEncoder(resource, __version__, naming),
+            endpoint,
+            headers=one.headers,
+            timeout=timeout,
+            compression=compression,
+            tls=tls,
+        )
+    from proxy.tracer.export.http import HttpExporter
+    from proxy.tracer.otlp import Encoder
+
+    return HttpExporter(
+        Encoder(resource, __version__, naming),
+        endpoint,
+        headers=one.headers,
+        timeout=timeout,
+        compression=compression,
+        tls=tls,
+    )

@@ -50,6 +50,7 @@ def through_redspan(run: Run, directory: Path, tests: tuple[str, ...] = ()) -> t
         settings = {**EVERYTHING, "listeners": [{"upstream": server.url}]}
         with Sidecar(directory, settings) as sidecar:
             results = run(sidecar.port, directory, tests)
+            sidecar.wait_for(lambda: sidecar.get("/metrics").status == 200, "no metrics")
             counted = {
                 "commands": sidecar.metric("redspan_commands_total"),
                 "jobs seen": sidecar.metric("redspan_jobs_total"),

@@ -56,7 +56,7 @@ def test_the_example_has_every_setting_with_its_default() -> None:
     assert [path for path, origin in loaded.origins.items() if origin == "default"] == []
 
 
-@pytest.mark.parametrize("module", ["__init__.py", "frameworks.py"])
+@pytest.mark.parametrize("module", ["__init__.py", "collector.py", "frameworks.py"])
 def test_every_field_says_what_it_is(module: str) -> None:
     tree = ast.parse((EXAMPLE.parent / "proxy" / "config" / module).read_text())
     silent: list[str] = []
@@ -152,6 +152,13 @@ class TestCollector:
             ("[::1]:4317", "", "grpc", "http://[::1]:4317"),
             ("otel:9999", "grpc", "grpc", "http://otel:9999"),
             ("http://otel/api/v2/spans", "http/protobuf", "http/protobuf", "http://otel/api/v2/spans"),
+            ("http://zipkin:9411/api/v2/spans", "", "zipkin", "http://zipkin:9411/api/v2/spans"),
+            ("zipkin:9411/api/v2/spans/", "", "zipkin", "http://zipkin:9411/api/v2/spans"),
+            ("https://otel/prefix/api/v2/spans", "", "zipkin", "https://otel/prefix/api/v2/spans"),
+            ("http://otel:4317/api/v2/spans", "", "grpc", "http://otel:4317/api/v2/spans"),
+            ("zipkin:9411", "zipkin", "zipkin", "http://zipkin:9411/api/v2/spans"),
+            ("https://otel/custom", "zipkin", "zipkin", "https://otel/custom"),
+            ("", "zipkin", "zipkin", "http://127.0.0.1:9411/api/v2/spans"),
             ("localhost:4318", "none", "none", ""),
         ],
     )
@@ -159,15 +166,6 @@ class TestCollector:
         tracing = msgspec.convert({"endpoint": endpoint, "protocol": protocol}, Tracing)
         assert tracing.resolved_protocol() == resolved
         assert tracing.resolved_endpoint() == url
-
-    @pytest.mark.parametrize("endpoint", ["http://zipkin:9411/api/v2/spans", "zipkin:9411/api/v2/spans/"])
-    def test_zipkin_is_not_in_this_release(self, endpoint: str) -> None:
-        tracing = Tracing(endpoint=endpoint)
-        with pytest.raises(ValueError, match="this is a Zipkin endpoint, and this release speaks OTLP only"):
-            tracing.resolved_protocol()
-        [conflict] = Settings(tracing=tracing).conflicts()
-        assert dotted(conflict.path) == "tracing.endpoint"
-        assert "Zipkin" in conflict.found
 
 
 class TestConflicts:

@@ -130,13 +130,6 @@ class TestProblems:
         assert problem.startswith("flag --upstream: listeners[0].upstream: expected an address such as")
         assert problem.endswith(f'found "{url}" (no database number: it is for the client to SELECT one)')
 
-    def test_a_zipkin_endpoint_is_refused_with_the_reason(self, write: Write) -> None:
-        [problem] = problems(write("tracing: {endpoint: 'http://zipkin:9411/api/v2/spans'}\n"))
-        assert problem == (
-            "redspan.yaml:1: tracing.endpoint: expected an OTLP endpoint, found http://zipkin:9411/api/v2/spans "
-            "(this is a Zipkin endpoint, and this release speaks OTLP only)"
-        )
-
     @pytest.mark.parametrize(
         "endpoint", ["ftp://otel", "http://", "otel:port", "http://[::1", "https://me:hidden@otel"]
     )

@@ -293,7 +293,7 @@ class TestOtel:
         [
             ("OTEL_BSP_SCHEDULE_DELAY", "soon", 'expected a duration above 0, such as 25s, 500ms or 2m, found "soon"'),
             ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "20000", "expected a whole number from 1 to 10000, found 20000"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", 'expected "", grpc, http/protobuf or none, found "http/json"'),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", 'http/protobuf, zipkin or none, found "http/json"'),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://otel", "expected a URL such as http://127.0.0.1:4318, or host:port"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "Bearer hidden", "an item that is not key=value is left out"),
             ("OTEL_RESOURCE_ATTRIBUTES", "a=b,=hidden", "an item that is not key=value is left out"),

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from proxy.tracer.export.base import Result, Status
-from proxy.tracer.export.http import HttpExporter, retry_after, target
+from proxy.tracer.export.http import HttpExporter
+from proxy.tracer.export.post import retry_after, target
 from proxy.tracer.otlp import Encoder
 from proxy.tracer.span import Operation
 from tests.receiver import Receiver
@@ -191,7 +192,7 @@ def test_an_answer_without_end_is_not_read_to_its_end() -> None:
         closing(HttpExporter(ENCODER, url)) as exporter,
     ):
         assert exporter.export(SPANS).status is Status.OK
-        assert exporter._connection.sock is None
+        assert exporter._poster.connection.sock is None
 
 
 def test_not_http_at_all() -> None:

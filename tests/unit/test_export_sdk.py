@@ -11,6 +11,8 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status as RpcStatus  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -122,11 +124,15 @@ class Collector(TraceServiceServicer):
         self.requests: list[ExportTraceServiceRequest] = []
         self.metadata: list[dict[str, Any]] = []
         self.error: grpc.StatusCode | None = None
+        self.details = b""
+        """Of an error: a ``google.rpc.Status``."""
         self.response = ExportTraceServiceResponse()
 
     def Export(self, request: ExportTraceServiceRequest, context: grpc.ServicerContext) -> ExportTraceServiceResponse:  # noqa: N802
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata()))
+        if self.details:
+            context.set_trailing_metadata((("grpc-status-details-bin", self.details),))
         if self.error is not None:
             context.abort(self.error, "as told")
         return self.response
@@ -177,6 +183,17 @@ def test_grpc_later_maybe(collector: Collector, address: str, code: str) -> None
         assert exporter.export(SPANS).status is Status.OK
 
 
+def test_grpc_says_when_to_try_again(collector: Collector, address: str) -> None:
+    info, status = RetryInfo(), RpcStatus(code=14)
+    info.retry_delay.FromMilliseconds(7500)
+    status.details.add().Pack(info)
+    collector.error, collector.details = grpc.StatusCode.UNAVAILABLE, status.SerializeToString()
+    with closing(grpc_exporter(CONVERT, address)) as exporter:
+        assert exporter.export(SPANS) == Result(Status.RETRYABLE, reason="gRPC UNAVAILABLE", retry_after=7.5)
+        collector.details = b"\xff"
+        assert exporter.export(SPANS) == Result(Status.RETRYABLE, reason="gRPC UNAVAILABLE")
+
+
 @pytest.mark.parametrize("code", ["UNAUTHENTICATED", "UNIMPLEMENTED", "INVALID_ARGUMENT"])
 def test_grpc_never(collector: Collector, address: str, code: str) -> None:
     collector.error = grpc.StatusCode[code]
@@ -199,6 +216,7 @@ def test_grpc_nobody_listens() -> None:
         ("https://localhost:4317", None, False),
         ("https://localhost:4317", "true", False),
         ("localhost:4317", "false", False),
+        ("http://localhost:4317", "false", True),  # the variable is for endpoints that do not say
     ],
 )
 def test_grpc_tls_or_not(
@@ -214,7 +232,7 @@ def test_grpc_tls_or_not(
 
 def test_nothing_heavy_is_loaded_before_it_is_used() -> None:
     code = (
-        "import sys; import proxy.tracer.export.sdk, proxy.tracer.export.http, proxy.tracer.export.pipeline;"
+        "import sys; import proxy.tracer.export.sdk, proxy.tracer.export.zipkin, proxy.tracer.export.pipeline;"
         "print(*sorted({'grpc', 'requests', 'google.protobuf', 'rich'} & set(sys.modules)))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

@@ -1,79 +1,21 @@
-"""OTLP over HTTP (``http/protobuf``): the own encoder, one kept-alive connection, the standard library.
-
-Retries are the buffer's business: an export is one request, and a second one only where a kept-alive connection turned
-out to be closed.  Which answers may be retried: OTLP 1.x, "Failures" (429, 502, 503, 504).
-"""
+"""OTLP over HTTP (``http/protobuf``) by the own encoder."""
 
 from __future__ import annotations
 
-import gzip
-import http.client
 import ssl
-import time
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple
-from urllib.parse import unquote, urlsplit
 
-from proxy import __version__
-from proxy.tracer.export.base import Result, Status, taken
+from proxy.tracer.export.base import Result, taken
+from proxy.tracer.export.post import Poster, target
 from proxy.tracer.otlp import Encoder, parse_partial_success
 from proxy.tracer.span import Span
-
-RETRYABLE: Final = frozenset({429, 502, 503, 504})
-
-_ANSWER_LIMIT: Final = 64 * 1024
-"""Bytes read of an answer; a longer one is not for us, and costs the connection."""
-
-
-class Target(NamedTuple):
-    """An endpoint, taken apart."""
-
-    scheme: str
-    host: str
-    port: int | None
-    path: str
-    headers: dict[str, str]
-    """``Authorization``, where the endpoint has a user in it."""
-
-    @property
-    def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}{f':{self.port}' if self.port else ''}{self.path}"
-
-
-def target(endpoint: str) -> Target:
-    """``http://host:4318`` means its ``/v1/traces``; a path is used as it stands; without a scheme it is http.
-
-    User and password become basic authentication.  Raises ValueError, which does not repeat what stands in the
-    endpoint: there may be a password.
-    """
-    try:
-        parts = urlsplit(endpoint if "://" in endpoint else f"http://{endpoint}")
-        port = parts.port
-    except ValueError:
-        raise ValueError("export endpoint: not a URL, or its port is no number (percent-encode a password)") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("export endpoint: expected http:// or https:// and a host")
-    path = parts.path if parts.path.strip("/") else "/v1/traces"
-    if parts.query:
-        path += f"?{parts.query}"
-    if not all("!" <= char <= "~" for char in path):
-        raise ValueError("export endpoint: percent-encode what is not ASCII in its path")
-    headers = {}
-    if parts.username is not None:
-        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = f"Basic {b64encode(user.encode()).decode()}"
-    return Target(parts.scheme, parts.hostname, port, path, headers)
 
 
 class HttpExporter:
     """Posts spans to an OTLP receiver.
 
-    ``endpoint`` as `target` reads it.  ``timeout`` in seconds, for connecting and for every read.  ``compression``:
-    ``gzip`` or ``none``.  ``tls`` replaces the system's trust store.  Raises ValueError for an endpoint or header that
-    cannot be sent, naming it but never a header's value.
+    ``endpoint``: ``http://host:4318`` means its ``/v1/traces``; a path is used as it stands.  The rest is `Poster`'s.
+    Raises ValueError for an endpoint or header that cannot be sent, naming it but never a header's value.
     """
 
     def __init__(
@@ -86,94 +28,23 @@ class HttpExporter:
         compression: str = "gzip",
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        to = target(endpoint)
-        if compression not in ("gzip", "none"):
-            raise ValueError(f"export compression: expected gzip or none, found {compression!r}")
         self._encoder = encoder
-        self._path = to.path
-        self._gzip = compression == "gzip"
-        self._headers = {
-            "Content-Type": "application/x-protobuf",
-            "User-Agent": f"redspan/{__version__}",
-        }
-        if self._gzip:
-            self._headers["Content-Encoding"] = "gzip"
-        self._headers |= to.headers | _checked(headers or {})
-        self._connection: http.client.HTTPConnection
-        if to.scheme == "https":
-            context = tls or ssl.create_default_context()
-            self._connection = http.client.HTTPSConnection(to.host, to.port, timeout=timeout, context=context)
-        else:
-            self._connection = http.client.HTTPConnection(to.host, to.port, timeout=timeout)
+        self._poster = Poster(
+            target(endpoint),
+            "application/x-protobuf",
+            headers=headers,
+            timeout=timeout,
+            compression=compression,
+            tls=tls,
+        )
+        self.where = self._poster.where
 
     def export(self, spans: Sequence[Span]) -> Result:
-        body = self._encoder.encode(spans)
-        if self._gzip:
-            # Level 1: a third of level 6's time for a few per cent more bytes.
-            body = gzip.compress(body, 1, mtime=0)
-        try:
-            answer, content = self._post(body)
-        except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last: a host name that is none
-            self._connection.close()
-            return Result(Status.RETRYABLE, reason=_cause(error))
-        if 200 <= answer.status < 300:
-            rejected, message = parse_partial_success(content)
-            return taken(spans, rejected, message and f"receiver: {message[:200]}")
-        reason = f"HTTP {answer.status}"
-        if answer.status in RETRYABLE:
-            return Result(Status.RETRYABLE, reason=reason, retry_after=retry_after(answer.getheader("Retry-After")))
-        return Result(Status.FATAL, reason=reason)
-
-    def _post(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-        fresh = self._connection.sock is None
-        try:
-            return self._request(body)
-        except (ConnectionError, http.client.BadStatusLine):
-            if fresh:
-                raise
-        # The receiver had closed the connection between two requests.
-        self._connection.close()
-        return self._request(body)
-
-    def _request(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-        self._connection.request("POST", self._path, body, self._headers)
-        answer = self._connection.getresponse()
-        content = answer.read(_ANSWER_LIMIT)
-        if not answer.isclosed():
-            self._connection.close()
-        return answer, content
+        answer = self._poster.post(self._encoder.encode(spans))
+        if isinstance(answer, Result):
+            return answer
+        rejected, message = parse_partial_success(answer)
+        return taken(spans, rejected, message and f"receiver: {message[:200]}")
 
     def close(self) -> None:
-        self._connection.close()
-
-
-def _checked(headers: Mapping[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        try:
-            line = f"{name}: {value}".encode("latin-1")
-        except UnicodeEncodeError:
-            raise ValueError(f"export header {name!r}: only latin-1 can be sent") from None
-        if not name or b"\r" in line or b"\n" in line:
-            raise ValueError(f"export header {name!r}: empty, or more than one line")
-    return dict(headers)
-
-
-def _cause(error: Exception) -> str:
-    """Why there was no answer, without what changes from time to time."""
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"certificate: {error.verify_message}"
-    return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-
-
-def retry_after(header: str | None) -> float:
-    """``Retry-After`` (RFC 9110, 10.2.3), seconds or a date, as seconds from now; 0 if absent or unreadable."""
-    if not header:
-        return 0.0
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        return max(parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
-    except (ValueError, OverflowError):
-        return 0.0
+        self._poster.close()

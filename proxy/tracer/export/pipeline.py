@@ -177,7 +177,8 @@ class ExportPipeline:
         now = self._clock()
         self.stats.observe(result, now - start)
         if result.status is not Status.OK or result.rejected:
-            self._complain(type(exporter).__name__, result, now)
+            # Two may be of one kind: where they send to tells them apart.
+            self._complain(getattr(exporter, "where", "") or type(exporter).__name__, result, now)
         return result
 
     def _complain(self, exporter: str, result: Result, now: float) -> None:

@@ -3,6 +3,10 @@
 Both of them answer no more than success or failure, and read no ``partial_success``.  What happened is seen from
 outside: of HTTP by a response hook on the session, of gRPC around the stub.  Importing this module loads neither grpc
 nor requests.
+
+Both of them also read the environment where an argument is missing.  What stands there has become settings long
+before, and is not meant for each exporter of several: nothing that they look for is left out here, but for the HTTP
+one's headers, which it always adds.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.resources import Resource
@@ -19,9 +24,10 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
+from proxy import __version__
 from proxy.tracer.attributes import LINK_RELATION, SCHEMA_URL, Naming, Rule, apply, attributes, span_name
 from proxy.tracer.export import base
-from proxy.tracer.export.http import RETRYABLE, retry_after, target
+from proxy.tracer.export.post import RETRYABLE, retry_after, target
 from proxy.tracer.otlp import SCOPE, clean, parse_partial_success
 from proxy.tracer.resource import sdk_resource
 from proxy.tracer.span import Kind, Span, Value
@@ -115,8 +121,13 @@ class SdkExporter:
     """Any OpenTelemetry `SpanExporter`. ``verdict`` tells what became of the last request that ``inner`` made."""
 
     def __init__(
-        self, inner: SpanExporter, convert: Converter, verdict: Callable[[Sequence[Span]], base.Result | None]
+        self,
+        inner: SpanExporter,
+        convert: Converter,
+        verdict: Callable[[Sequence[Span]], base.Result | None],
+        where: str = "",
     ) -> None:
+        self.where = where
         self._inner = inner
         self._convert = convert
         self._verdict = verdict
@@ -140,8 +151,11 @@ def http_exporter(
     headers: Mapping[str, str] | None = None,
     timeout: float = 10.0,
     compression: str = "gzip",
+    ca_file: str = "",
+    cert_file: str = "",
+    key_file: str = "",
 ) -> SdkExporter:
-    """OpenTelemetry's exporter for OTLP over HTTP; ``endpoint`` as for `HttpExporter`.
+    """OpenTelemetry's exporter for OTLP over HTTP; ``endpoint`` as for `HttpExporter`, files as in `ClientTls`.
 
     It tries up to six times by itself, for at most ``timeout`` seconds.
     """
@@ -171,14 +185,19 @@ def http_exporter(
     to = target(endpoint)
     session = requests.Session()
     session.hooks["response"].append(answered)
+    # Else REQUESTS_CA_BUNDLE, which many images set, would go before what was asked for.
+    session.trust_env = not ca_file
     inner = OTLPSpanExporter(
         endpoint=to.url,
         headers=to.headers | dict(headers or {}),
         timeout=timeout,
         compression=Compression.Gzip if compression == "gzip" else Compression.NoCompression,
         session=session,
+        certificate_file=ca_file or None,
+        client_certificate_file=cert_file or None,
+        client_key_file=key_file or None,
     )
-    return SdkExporter(inner, convert, verdict)
+    return SdkExporter(inner, convert, verdict, to.where)
 
 
 def grpc_exporter(
@@ -189,12 +208,16 @@ def grpc_exporter(
     timeout: float = 10.0,
     compression: str = "gzip",
     insecure: bool | None = None,
+    ca_file: str = "",
+    cert_file: str = "",
+    key_file: str = "",
 ) -> SdkExporter:
     """OpenTelemetry's exporter for OTLP over gRPC.
 
-    ``insecure``: without TLS. If None, https means TLS and anything else does not, unless the environment's
-    ``OTEL_EXPORTER_OTLP_INSECURE`` (or ``_TRACES_INSECURE``) is false.  It makes one attempt, where its version lets us
-    ask for that: when to try again is for the buffer to know.
+    ``insecure``: without TLS. If None, https means TLS and http does not, nor does no scheme, unless the environment's
+    ``OTEL_EXPORTER_OTLP_INSECURE`` (or ``_TRACES_INSECURE``) is false.  Files as in `ClientTls`; without ``ca_file``
+    the authorities are grpc's own.  Raises ValueError for one that cannot be read.  It makes one attempt, where its
+    version lets us ask for that: when to try again is for the buffer to know.
     """
     import grpc
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -231,23 +254,55 @@ def grpc_exporter(
             partial = call.partial_success
             return base.taken(spans, partial.rejected_spans, partial.error_message)
         code = call.code().name
-        status = base.Status.RETRYABLE if code in _GRPC_RETRYABLE else base.Status.FATAL
-        return base.Result(status, reason=f"gRPC {code}")
+        if code not in _GRPC_RETRYABLE:
+            return base.Result(base.Status.FATAL, reason=f"gRPC {code}")
+        return base.Result(base.Status.RETRYABLE, reason=f"gRPC {code}", retry_after=_retry_delay(call))
 
     if insecure is None:
         asked = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_INSECURE") or os.environ.get("OTEL_EXPORTER_OTLP_INSECURE")
-        insecure = not endpoint.startswith("https:") and (asked or "true").lower() == "true"
+        scheme, has_scheme, _ = endpoint.partition("://")
+        insecure = scheme != "https" if has_scheme else (asked or "true").lower() == "true"
     # It logs every failure; the pipeline does so once per cause.
     logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter").setLevel(logging.CRITICAL)
     once: dict[str, Any] = {}
     if "retryable_error_codes" in signature(OTLPSpanExporter).parameters:  # 1.41 and before try again by themselves
         once["retryable_error_codes"] = {grpc.StatusCode.OK}  # none at all; an empty set would mean the usual ones
+    credentials = None
+    if not insecure:
+        credentials = grpc.ssl_channel_credentials(_bytes(ca_file), _bytes(key_file), _bytes(cert_file))
+    metadata = {"x-redspan-version": __version__} | {name.lower(): value for name, value in (headers or {}).items()}
     inner = WatchedExporter(
         endpoint=endpoint,
         insecure=insecure,
-        headers=[(name.lower(), value) for name, value in (headers or {}).items()],
+        credentials=credentials,
+        headers=list(metadata.items()),
         timeout=timeout,
         compression=grpc.Compression.Gzip if compression == "gzip" else grpc.Compression.NoCompression,
         **once,
     )
-    return SdkExporter(inner, convert, verdict)
+    return SdkExporter(inner, convert, verdict, endpoint if "://" in endpoint else f"grpc://{endpoint}")
+
+
+def _bytes(file: str) -> bytes | None:
+    try:
+        return Path(file).read_bytes() if file else None
+    except OSError as error:
+        raise ValueError(f"cannot read {file}: {error.strerror}") from None
+
+
+def _retry_delay(call: Any) -> float:
+    """Seconds after which a failed call may be made again (``RetryInfo`` in its status); 0 if it does not say."""
+    from google.protobuf.message import DecodeError
+    from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untyped]
+    from google.rpc.status_pb2 import Status as RpcStatus  # type: ignore[import-untyped]
+
+    info = RetryInfo()
+    try:
+        for name, value in call.trailing_metadata() or ():
+            if name == "grpc-status-details-bin":
+                for detail in RpcStatus.FromString(value).details:
+                    if detail.Unpack(info):
+                        return max(float(info.retry_delay.ToNanoseconds()) / 1e9, 0.0)
+    except DecodeError:
+        pass
+    return 0.0
