@@ -61,7 +61,7 @@ class Op(IntEnum):
     CANCEL = 13
     """Removed while waiting (``number``: how many)."""
     PURGE = 14
-    """A whole queue emptied (``number``: what the reply counted)."""
+    """A whole queue emptied; ``verdict`` is UNKNOWN where the reply leaves open whether there was anything."""
     DESCRIBE = 15
     """What a job is: its value seen in passing. Changes no state."""
     NEXT_POP = 16

@@ -35,6 +35,7 @@ from proxy.context.slot import Slot
 from proxy.events import Op, Verdict
 from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Mismatch, Operation, Role
 from proxy.frameworks.globs import compile_globs
+from proxy.frameworks.purge import purged
 from proxy.resp.reply import Reply
 
 PUSHES: Final = frozenset((b"LPUSH", b"RPUSH", b"LPUSHX", b"RPUSHX"))
@@ -76,7 +77,7 @@ class ListShape:
         return self._queue(key)
 
     def _name(self, key: bytes) -> str:
-        named = self.role(key) in (Role.QUEUE, Role.DEAD_LETTER)
+        named = self.role(key) in (Role.QUEUE, Role.DEAD_LETTER, Role.COMPLETED)
         return key[:_NAME_LIMIT].decode(errors="backslashreplace") if named else ""
 
     def worker(self, key: bytes) -> str:
@@ -226,15 +227,14 @@ def _delete(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
 
 
 def _deleted(intent: Intent, reply: Reply) -> Iterator[Operation]:
-    """Which of several keys existed is not said; where one alone was named, the reply tells."""
-    count, shape, keys = _integer(reply), _shape(intent), intent.args[1:]
-    for key in keys:
-        role = shape.role(key)
-        if role is Role.HEARTBEAT:
-            expired = len(keys) == 1 and not count
+    shape = _shape(intent)
+    for operation in purged(shape, intent, reply):
+        if _is_list(shape.role(operation.key)):
+            yield operation
+    for key in intent.args[1:]:
+        if shape.role(key) is Role.HEARTBEAT:
+            expired = len(intent.args) == 2 and not reply
             yield shape.operation(Op.HEARTBEAT, key, number=0, error="expired" if expired else "")
-        elif _is_list(role) and count:
-            yield shape.operation(Op.PURGE, key)
 
 
 def _set(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:

@@ -33,6 +33,7 @@ from proxy.frameworks import paths
 from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Mismatch, Operation, Role
 from proxy.frameworks.envelope import Envelope
 from proxy.frameworks.globs import compile_globs
+from proxy.frameworks.purge import purged
 from proxy.resp.commands import stream_keys
 from proxy.resp.reply import Reply
 
@@ -100,10 +101,8 @@ class Streams:
             b"XCLAIM": self._claim,
             b"XAUTOCLAIM": self._claim,
             b"XDEL": self._delete_entries,
-            b"DEL": self._delete,
-            b"UNLINK": self._delete,
         }.get(name)
-        return None if reader is None else reader(args)
+        return Intent(self, args, self._purged) if reader is None else reader(args)
 
     def _add(self, args: list[bytes]) -> Intent | None:
         at = 2
@@ -193,12 +192,8 @@ class Streams:
 
         return Intent(self, args, deleted)
 
-    def _delete(self, args: list[bytes]) -> Intent | None:
-        def deleted(intent: Intent, reply: Reply) -> Iterator[Operation]:
-            if _integer(reply):
-                yield from (Operation(Op.PURGE, key, self.queue(key)) for key in args[1:] if self.role(key))
-
-        return Intent(self, args, deleted)
+    def _purged(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
+        yield from purged(self, intent, reply)
 
     def _entries(self, reply: Reply) -> Iterator[tuple[bytes, Entry]]:
         """Of all streams that are ours; RESP2 has them as pairs, RESP3 as a map."""

@@ -29,6 +29,7 @@ from proxy.frameworks import paths
 from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Mismatch, Operation, Role
 from proxy.frameworks.envelope import Envelope
 from proxy.frameworks.globs import compile_globs
+from proxy.frameworks.purge import purged
 from proxy.resp.reply import Reply
 
 if TYPE_CHECKING:
@@ -129,8 +130,7 @@ class Zsets:
                 yield self._operation(Op.DEQUEUE, key, member)
 
     def _deleted(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
-        if _integer(reply):
-            yield from (self._operation(Op.PURGE, key) for key in intent.args[1:] if self.role(key) is not None)
+        yield from purged(self, intent, reply)
 
 
 def _members(items: object) -> Iterator[bytes]:

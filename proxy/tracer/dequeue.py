@@ -99,7 +99,11 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
 
 def _too_old(book: Book, seen: Seen, waiting: Waiting | None) -> bool:
     policy, event = book.policy, seen.event
-    since = waiting.since if waiting is not None else seen.fields.enqueued_at or seen.fields.created_at
+    fields = seen.fields
+    # When a retry was put on the queue does not follow from when its job was created.
+    since = fields.enqueued_at or (0 if fields.attempt else fields.created_at)
+    if waiting is not None:
+        since = waiting.since
     return event.framework in policy.linked or bool(since and event.done - since > policy.max_age)
 
 

@@ -21,6 +21,9 @@ def enqueue(book: Book, seen: Seen) -> None:
     late = _late(job, event) if known else None
     if late is not None:
         job.enqueues.append(context.span_id)
+        # A retry can be taken by a worker who was waiting for it before it is known to be one.
+        _again(book, job, seen, span, late)
+        late.links += span.links
         _pair(book, late, span, event)
         return
     stay = _moved(book, job, span, event)
@@ -121,14 +124,15 @@ def _pair(book: Book, delivery: Delivery, enqueue: Span, event: JobEvent) -> Non
     book.release(delivery)
 
 
-def _again(book: Book, job: Job, seen: Seen, span: Span) -> None:
-    """A job that is known comes to a queue once more: given back, recovered, taken from the dead letters."""
+def _again(book: Book, job: Job, seen: Seen, span: Span, late: Delivery | None = None) -> None:
+    """A job that is known comes to a queue once more: given back, recovered, taken from the dead letters.
+
+    ``late``: the delivery of this very push, which was heard of before it.
+    """
     event, fields = seen.event, seen.fields
-    delivery = next(
-        (one for one in reversed(job.deliveries)
-         if one.open and one.verdict is Verdict.NONE and one.attempt <= fields.attempt and one.at <= event.done),
-        None,
-    )  # fmt: skip
+    before = (one for one in reversed(job.deliveries) if one is not late and one.at <= event.done)
+    undecided = (one for one in before if one.open and one.verdict is Verdict.NONE and one.attempt <= fields.attempt)
+    delivery = next(undecided, None)
     if delivery is not None:
         delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "retry", Status.RETRYING
         delivery.message = fields.error or delivery.message
@@ -136,7 +140,7 @@ def _again(book: Book, job: Job, seen: Seen, span: Span) -> None:
         job.failed = Link(delivery.trace_id, delivery.process_id, "retry_of", delivery.flags)
         if not delivery.dest:
             end(book, job, delivery, event.done)
-    elif job.failed is None and not job.waiting and job.deliveries:
+    elif late is None and job.failed is None and not job.waiting and job.deliveries:
         last = job.deliveries[-1]
         job.failed = Link(last.trace_id, last.process_id, "previous", last.flags)
     if job.failed is not None:

@@ -21,7 +21,7 @@ from typing import Final
 
 from proxy.context.carry import Carrier
 from proxy.context.sampling import Rates
-from proxy.events import Connection, JobEvent, Op, Record
+from proxy.events import Connection, JobEvent, Op, Record, Verdict
 from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
 from proxy.tracer import settle
@@ -122,6 +122,8 @@ def _purge(book: Book, seen: Seen) -> None:
     if depth is not None:
         span.facts[a.PURGED] = depth
         book.measures.depth_is(label(span.job), 0)
+    if seen.event.verdict is Verdict.UNKNOWN:
+        span.facts[a.OUTCOME] = "unknown"
     book.name_client(seen, span)
     book.spans.append(span)
 

@@ -159,6 +159,33 @@ def test_the_next_attempt_may_begin_before_the_last_one_is_acknowledged() -> Non
     assert outcomes == [("retry", "retry"), ("", "success")]
 
 
+def test_a_retry_may_be_taken_by_a_waiting_worker_before_it_is_known_to_be_one() -> None:
+    """A worker that was blocked has the job before the LPUSH is answered."""
+    run = play(
+        ENQUEUE
+        + DEQUEUE
+        + f"""
+        c3 >> brpoplpush {QUEUE} {OTHER} 1
+        c2 >> lpush {QUEUE} '{P2}'
+        c3 << '{P2}'
+        c2 << :1
+        c1 >> lrem {PLIST} 1 '{P}'
+        c1 << :1
+        c3 >> lpush jobqueue:completed '{P2}'
+        c3 << :1
+        c3 >> lrem {OTHER} 1 '{P2}'
+        c3 << :1
+        """,
+        go_redis_work_queue(),
+    )
+    assert run.tree() == (
+        ONE_TRACE + "retry !retry\n"
+        f"  queue.enqueue CLIENT {QUEUE} ~retry_of\n"
+        f"  queue.dequeue CLIENT {QUEUE}\n"
+        f"    job.process CONSUMER {QUEUE} success ~retry_of"
+    )
+
+
 def test_a_dead_letter_is_an_error() -> None:
     run = play(ENQUEUE + DEQUEUE + ended("jobqueue:dead_letter"), go_redis_work_queue())
     assert run.tree() == ONE_TRACE + "failure !dead_letter"

@@ -1,0 +1,20 @@
+"""What deleting whole keys means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from proxy.events import Op, Verdict
+from proxy.frameworks.base import Framework, Intent, Mismatch, Operation
+from proxy.resp.reply import Reply
+
+
+def purged(framework: Framework, intent: Intent, reply: Reply) -> Iterator[Operation]:
+    """Of DEL and UNLINK: every key that is the framework's. Which of several keys existed is not said."""
+    if not isinstance(reply, int) or isinstance(reply, bool):
+        raise Mismatch("not an integer")
+    keys = intent.args[1:]
+    sure = Verdict.NONE if reply == len(keys) else Verdict.UNKNOWN
+    for key in keys if reply else ():
+        if framework.role(key) is not None:
+            yield Operation(Op.PURGE, key, framework.queue(key), verdict=sure)
