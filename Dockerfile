@@ -54,7 +54,7 @@ ENV PATH=/opt/redspan/bin:$PATH \
 LABEL org.opencontainers.image.title="redspan" \
     org.opencontainers.image.description="Distributed tracing for Redis job queues, on the wire" \
     org.opencontainers.image.licenses="Apache-2.0" \
-    org.opencontainers.image.base.name="docker.io/library/python:3.13-slim-trixie"
+    org.opencontainers.image.base.name="python:3.13-slim-trixie"
 
 # As a number: Kubernetes' runAsNonRoot cannot look up a name.
 USER 65532:65532
