@@ -210,8 +210,8 @@ def _context(settings: Settings, outbox: Outbox) -> RelayContext:
     )
 
 
-def _went_blind(reason: str, conn: int) -> None:
-    text = f"connection {conn} is relayed without a look from now on: {reason}"
+def _went_blind(reason: str, conn: int, detail: str) -> None:
+    text = f"connection {conn} is relayed without a look from now on: {reason}" + (f" ({detail})" if detail else "")
     if reason in _BY_DESIGN:
         log.debug("blind", text, subject=reason)
     else:

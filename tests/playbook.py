@@ -143,7 +143,7 @@ class Play:
             Carrier(deriver, CountedIds()),
             rates,
             self.records.append,
-            lambda reason, conn: self.notices.append(reason),
+            lambda reason, conn, detail: self.notices.append(detail or reason),
             inject=options.get("inject", True),
             max_inspect=options.get("max_inspect", 1 << 20),
         )

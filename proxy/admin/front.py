@@ -40,7 +40,7 @@ class Front:
         self._sockets = list(sockets)
         self._readiness = readiness
         self._rest = rest
-        self._visitors: set[_Visitor] = set()
+        self._visitors: dict[_Visitor, None] = {}  # in the order in which they came
         self._writing: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
@@ -69,13 +69,17 @@ class Front:
                 return
             sock.setblocking(False)
             if len(self._visitors) >= WAITING_LIMIT:
-                self._answer(sock, refusal(503, "too many connections that send no request"), 0)
-            else:
-                self._visitors.add(_Visitor(sock, self._serve, self._answer, self._visitors.discard))
+                # Who says nothing makes room for who may be a probe.
+                next(iter(self._visitors)).give_way()
+            visitor = _Visitor(sock, self._serve, self._answer, self._gone)
+            self._visitors[visitor] = None
 
     def _resume(self, listener: socket.socket) -> None:
         if listener.fileno() >= 0:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _gone(self, visitor: _Visitor) -> None:
+        self._visitors.pop(visitor, None)
 
     def _serve(self, sock: socket.socket, head: Head) -> None:
         reply = probe(head, self._readiness()) if is_probe(head) else self._rest(sock, head)
@@ -162,6 +166,9 @@ class _Visitor:
         self._seen = seen
         loop.remove_reader(self._sock)
         self._retry = loop.call_later(_RETRY_PEEK, self._look)
+
+    def give_way(self) -> None:
+        self._refuse(503, "too many connections that send no request")
 
     def _too_slow(self) -> None:
         self._refuse(408, f"no complete request within {HEAD_TIMEOUT:.0f} s")

@@ -186,7 +186,11 @@ def by_queue(
 
 def render(collector: Collector, accept: str) -> tuple[bytes, str]:
     """The page and its content type: OpenMetrics for who accepts it, else Prometheus' text."""
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except ValueError:
+        # It asks for a version that is no number.
+        encode, content_type = choose_encoder("")
     return encode(collector), content_type
 
 

@@ -138,6 +138,8 @@ def _read_optional_path(value: object) -> str:
 def _read_key(value: object) -> str:
     if "." in (text := _read_name(value)):
         raise ValueError("a path into the job is not in this release")
+    if not re.fullmatch(r"[\x21-\x7e]+", text) or '"' in text or "\\" in text:
+        raise ValueError("it would have to be escaped in JSON")
     return text
 
 

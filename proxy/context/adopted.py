@@ -53,12 +53,19 @@ def _find(value: bytes, key: bytes) -> tuple[int, int] | None:
 
     Go's decoder matches names in any case and lets the last one win, so one in another case is a doubt too.
     """
-    if value.lower().count(b'"%s"' % key) != 1:
+    if value.lower().count(b'"%s"' % key.lower()) != 1:
         return None
-    if b"\\u" in value and [name.lower() for name in member_names(value)].count(key.decode()) != 1:
+    if b"\\u" in value and not _once(value, key.decode()):
         return None
     match = _pattern(key).search(value)
     return None if match is None else match.span(1)
+
+
+def _once(value: bytes, key: str) -> bool:
+    try:
+        return [name.lower() for name in member_names(value)].count(key.lower()) == 1
+    except (ValueError, RecursionError):
+        return False
 
 
 def adopted_slot(value: bytes, trace_key: bytes = b"trace_id", span_key: bytes = b"span_id") -> Slot:

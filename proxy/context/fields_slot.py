@@ -65,7 +65,7 @@ def fields_slot(packed: bytes, key: bytes = KEY) -> Slot:
     _, fields = unpack(packed)
     if not fields or len(fields) % 2:
         return _FOREIGN
-    alike = [at for at in range(0, len(fields), 2) if len(fields[at]) == len(key) and fields[at].lower() == key]
+    alike = [at for at in range(0, len(fields), 2) if len(fields[at]) == len(key) and fields[at].lower() == key.lower()]
     if not alike:
         return FieldsSlot(key)
     if len(alike) > 1:

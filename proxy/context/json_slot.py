@@ -21,6 +21,8 @@ KEY: Final = b"traceparent"
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 _FIRST_MEMBER: Final = re.compile(rb'\s*\{([ \t\r\n]*)"(?:[^"\\]|\\.)*"([ \t\r\n]*:[ \t\r\n]*)', re.DOTALL)
+_STYLE_LIMIT: Final = 4096
+"""Bytes in which the first member's name has to end for its style to be copied."""
 _QUOTED: Final = re.compile(rb'"([^"\\]*)"')
 
 
@@ -66,9 +68,10 @@ def splice(value: bytes, key: bytes, text: bytes) -> bytes:
     brace = len(value.rstrip(_SPACE)) - 1
     body = value[:brace].rstrip(_SPACE)
     tail = value[len(body) :]
-    first = _FIRST_MEMBER.match(value)
+    first = _FIRST_MEMBER.match(value, 0, _STYLE_LIMIT)
     if first is None:
-        return b'%s"%s":"%s"%s' % (body, key, text, tail)
+        comma = b"" if body.endswith(b"{") else b","
+        return b'%s%s"%s":"%s"%s' % (body, comma, key, text, tail)
     indent, colon = first.groups()
     separator = b"," + (indent or (b" " if colon.endswith(b" ") else b""))
     return b'%s%s"%s"%s"%s"%s' % (body, separator, key, colon, text, tail)
@@ -79,10 +82,14 @@ def json_slot(value: bytes, key: bytes = KEY) -> Slot:
     refusal = refused(value)
     if refusal is not None:
         return refusal
-    if b"\\u" not in value and key not in value.lower():
+    if b"\\u" not in value and key.lower() not in value.lower():
         return JsonSlot(value, key)
     name = key.decode()
-    alike = [member for member in member_names(value) if member.lower() == name]
+    try:
+        alike = [member for member in member_names(value) if member.lower() == name.lower()]
+    except (ValueError, RecursionError):
+        # Numbers of thousands of digits, nesting at the very limit: what one decoder takes, another does not.
+        return NoSlot(State.REFUSED, "not_json")
     if not alike:
         return JsonSlot(value, key)
     if alike != [name]:

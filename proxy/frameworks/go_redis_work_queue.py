@@ -107,7 +107,7 @@ class GoRedisWorkQueue(ListShape):
     def worker(self, key: bytes) -> str:
         """The worker whose processing list or heartbeat ``key`` is; empty for any other key."""
         found = _WORKER.search(key)
-        return found[1].decode() if found else ""
+        return found[1].decode(errors="backslashreplace") if found else ""
 
 
 def _read(value: bytes) -> _Envelope | None:

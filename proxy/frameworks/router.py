@@ -12,6 +12,10 @@ _REMEMBERED: Final = 16_384
 """Keys whose owner is remembered. More than that are keys of ever new names, which are not queues."""
 
 
+LONG: Final = 1024
+"""Bytes of a key that can be a queue's; a longer one is nobody's, so that what is remembered of keys is bounded."""
+
+
 class Router:
     def __init__(self, frameworks: Frameworks) -> None:
         self.frameworks = tuple(frameworks)
@@ -25,6 +29,8 @@ class Router:
         try:
             return self._owners[key]
         except KeyError:
+            if len(key) > LONG:
+                return None
             if len(self._owners) >= _REMEMBERED:
                 self._owners.clear()
             claimed = (framework for framework in self.frameworks if framework.role(key) is not None)

@@ -82,8 +82,9 @@ class Streams:
         entry_id, _ = unpack(value)
         fields = self._envelope.fields(_job(value))
         milliseconds = entry_id.partition(b"-")[0]
-        added = paths.when(int(milliseconds)) if milliseconds.isdigit() else 0
-        return replace(fields, id=fields.id or entry_id.decode(), enqueued_at=fields.enqueued_at or added)
+        added = paths.when(int(milliseconds)) if milliseconds.isdigit() and len(milliseconds) < 20 else 0
+        own = entry_id[:_NAME_LIMIT].decode(errors="backslashreplace")
+        return replace(fields, id=fields.id or own, enqueued_at=fields.enqueued_at or added)
 
     def summary(self, value: bytes) -> bytes:
         entry_id, flat = unpack(value)

@@ -17,7 +17,8 @@ from proxy.resp.requests import Watch
 class RelayContext:
     """Handed to every `Session`.
 
-    ``emit`` takes a record for the tracer; ``notice(reason, conn)`` tells of a session that went blind.
+    ``emit`` takes a record for the tracer; ``notice(reason, conn, detail)`` tells of a session that went
+    blind; the detail says where, never with what bytes.
     """
 
     def __init__(
@@ -26,7 +27,7 @@ class RelayContext:
         carrier: Carrier,
         rates: Rates,
         emit: Callable[[Record], None],
-        notice: Callable[[str, int], None],
+        notice: Callable[[str, int, str], None],
         *,
         worker: int = 0,
         inject: bool = True,

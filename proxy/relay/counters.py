@@ -35,7 +35,7 @@ _RESULT: Final = {
     Carry.DERIVED: "derived",
     Carry.NONE: "none",
 }
-_QUEUES: Final = 1000
+_QUEUES: Final = 200
 """Label values of ``queue`` before the rest is counted as ``other``."""
 
 
@@ -54,9 +54,9 @@ class Counters:
         self.jobs: dict[tuple[str, str, str], int] = {}
         self._queues: set[str] = set()
 
-    def injection(self, framework: str, result: str) -> None:
+    def injection(self, framework: str, result: str, count: int = 1) -> None:
         label = (framework, result)
-        self.injections[label] = self.injections.get(label, 0) + 1
+        self.injections[label] = self.injections.get(label, 0) + count
 
     def carried(self, framework: str, carried: Carried) -> None:
         """Count what became of a job's context: that there is none, by the reason."""

@@ -81,6 +81,8 @@ class Pending(msgspec.Struct):
     """For each of the intent's jobs."""
     number: int = 0
     """SELECT: the database; HELLO: the protocol; SUBSCRIBE: confirmations to come, 0 for all there are."""
+    size: int = 0
+    """Bytes of its arguments."""
     kind: bytes = b""
     """SUBSCRIBE: the word its confirmations begin with."""
 
@@ -107,7 +109,7 @@ Resolved = tuple[Pending, Reply | Lost]
 
 class Ledger:
     __slots__ = ("_channels", "_framer", "_patterns", "_pending", "_queued", "_received", "_sent", "_shards", "_silent",
-                 "_skip", "_transaction", "admitted", "db", "protocol")  # fmt: skip
+                 "_skip", "_transaction", "admitted", "db", "protocol", "size")  # fmt: skip
 
     def __init__(self, limit: int) -> None:
         """``limit``: bytes of one reply that are kept for somebody who wants it."""
@@ -120,6 +122,8 @@ class Ledger:
         self._transaction = False  # MULTI was sent
         self._queued: list[Pending] | None = None  # MULTI was confirmed
         self._channels = self._patterns = self._shards = 0
+        self.size = 0
+        """Bytes of the commands that are pending."""
         self.db = 0
         """The database, as of the reply last read."""
         self.admitted = False
@@ -144,9 +148,10 @@ class Ledger:
         if self._silent or self._skip:
             self._skip = False
             return False
-        if len(self._pending) >= _LIMIT:
+        if len(self._pending) + len(self._queued or ()) >= _LIMIT:
             raise OutOfStep("overflow")
         pending.slot = self._sent
+        self.size += pending.size
         self._sent += 1
         self._pending.append(pending)
         return True
@@ -161,13 +166,15 @@ class Ledger:
             number = int(args[1]) if len(args) > 1 and args[1].isdigit() and len(args[1]) < 9 else self.protocol
             self.expect(Pending(Place[name.decode()], number=number))
         else:
-            self.expect(Pending(Place[name.decode()]))
-            self._transaction = name == b"MULTI"
             if name == b"RESET":
+                # It turns replies on again, and is answered.
                 self._silent = self._skip = False
+            self.expect(Pending(Place[name.decode()]))
+            if name != b"AUTH":
+                self._transaction = name == b"MULTI"
 
     def _client(self, args: list[bytes]) -> None:
-        if len(args) != 3 or args[1].upper() != b"REPLY":
+        if len(args) != 3 or args[1].upper() != b"REPLY" or self._transaction:
             self.plain(1)
             return
         mode = args[2].upper()
@@ -187,6 +194,7 @@ class Ledger:
         yield from self._pending
         self._queued = None
         self._pending.clear()
+        self.size = 0
 
     # ---- replies, as they come
 
@@ -256,10 +264,12 @@ class Ledger:
             return
         if place is Place.JOB:
             value = _value(frame)
+            self.size -= oldest.size
             self.admitted = self.admitted or not isinstance(value, ReplyError)
             yield oldest, value
         elif place is Place.EXEC:
             self._queued = None
+            self.size -= sum(pending.size for pending in queued or ())
             yield from self._executed(queued or [], _value(frame))
         elif isinstance(frame, bytes) and frame[:1] != b"-":
             self._done(oldest)
@@ -271,15 +281,19 @@ class Ledger:
         if place is Place.MULTI:
             self._queued = []
         elif place is Place.DISCARD:
-            self._queued = None
+            self._forget_queued()
         elif place is Place.SELECT:
             self.db = control.number
         elif place is Place.HELLO:
             self.protocol = control.number
         elif place is Place.RESET:
-            self._queued = None
+            self._forget_queued()
             self.db, self.protocol = 0, 2
             self._channels = self._patterns = self._shards = 0
+
+    def _forget_queued(self) -> None:
+        self.size -= sum(pending.size for pending in self._queued or ())
+        self._queued = None
 
     def _executed(self, queued: list[Pending], reply: Reply | Lost) -> Iterator[Resolved]:
         if not isinstance(reply, list):

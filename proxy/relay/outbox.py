@@ -188,7 +188,7 @@ class Outbox:
 def _size(record: Record) -> int:
     """About how many bytes a record takes, here and on the wire."""
     if isinstance(record, JobEvent):
-        return _RECORD_OVERHEAD + len(record.value) + len(record.key)
+        return _RECORD_OVERHEAD + len(record.value) + len(record.key) + len(record.dest) + len(record.ref)
     if isinstance(record, Snapshot):
         return _RECORD_OVERHEAD + 64 * len(record.counters)
     return _RECORD_OVERHEAD

@@ -7,7 +7,9 @@ the bytes go on: the session turns blind, counts why, and from then on gives bac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -23,6 +25,10 @@ from proxy.resp.requests import Command, RequestFramer
 
 _BLIND_BY_DESIGN = {b"MONITOR": "monitor", b"SYNC": "replication", b"PSYNC": "replication"}
 _NAME_LIMIT = 128
+_JOBS_LIMIT = 1000
+"""Jobs of one command that are looked at: about 20 ms."""
+_PENDING_LIMIT = 8 * 1024 * 1024
+"""Bytes of commands whose replies are awaited, for each connection."""
 
 
 class Session:
@@ -116,7 +122,7 @@ class Session:
             ledger.control(name, command.args)
             return
         intent = self._context.router.read(name, command.args)
-        if intent is None:
+        if intent is None or not self._bearable(intent):
             ledger.plain(1)
             return
         if intent.pops:
@@ -126,20 +132,39 @@ class Session:
             carried = [replace(one, reason=one.reason and "split") for one in self._carry(intent, inject=False)]
         for one in carried:
             self._context.counters.carried(intent.framework.name, one)
-        pending = Pending(Place.JOB, at=now, intent=intent, carried=carried)
-        if not ledger.expect(pending):
+        size = sum(map(len, intent.args))
+        pending = Pending(Place.JOB, at=now, intent=intent, carried=carried, size=size)
+        if ledger.size + size > _PENDING_LIMIT:
+            # Its client does not read replies. What becomes of the job is not waited for.
+            ledger.plain(1)
             self._unseen(pending, Outcome.UNKNOWN, now)
+        elif not ledger.expect(pending):
+            self._unseen(pending, Outcome.UNKNOWN, now)
+
+    def _bearable(self, intent: Intent) -> bool:
+        """Not so many jobs in one command that all other clients would have to wait for them to be looked at."""
+        if len(intent.jobs) <= _JOBS_LIMIT:
+            return True
+        self._context.counters.injection(intent.framework.name, "oversize", len(intent.jobs))
+        return False
 
     def _introduce(self, name: bytes, args: list[bytes]) -> None:
         """Who the client says it is: CLIENT SETNAME, CLIENT SETINFO, HELLO … SETNAME. Never a credential."""
-        words = [arg.upper() for arg in args[1:2]] if name == b"CLIENT" else [arg.upper() for arg in args]
-        if name == b"CLIENT" and len(args) >= 3 and words == [b"SETNAME"]:
-            self._name = _text(args[2])
-        elif name == b"CLIENT" and len(args) == 4 and words == [b"SETINFO"]:
-            value = _text(args[3])
-            self._library = f"{self._library}/{value}" if args[2].upper() == b"LIB-VER" else value
-        elif name == b"HELLO" and len(args) >= 4 and args[-2].upper() == b"SETNAME":
-            self._name = _text(args[-1])
+        if name == b"HELLO":
+            # AUTH takes two arguments, and a user may be called "setname".
+            at = 2
+            while at + 1 < len(args):
+                option = args[at].upper()
+                if option == b"SETNAME":
+                    self._name = _text(args[at + 1])
+                at += 3 if option == b"AUTH" else 2
+        elif name == b"CLIENT" and len(args) >= 3:
+            word = args[1].upper()
+            if word == b"SETNAME":
+                self._name = _text(args[2])
+            elif word == b"SETINFO" and len(args) == 4:
+                value = _text(args[3])
+                self._library = f"{self._library}/{value}" if args[2].upper() == b"LIB-VER" else value
 
     def _carry(self, intent: Intent, *, inject: bool) -> list[Carried]:
         """What goes with each job of an enqueue."""
@@ -208,8 +233,8 @@ class Session:
             return
         queue = intent.framework.queue(intent.key)
         operations = [
-            Operation(intent.unseen, intent.key, queue, value=intent.args[job.index], job=number, error=error)
-            for number, job in enumerate(intent.jobs)
+            Operation(intent.unseen, intent.key, queue, value=value, job=number, error=error)
+            for number, value in enumerate(_stored(intent, pending.carried))
         ]
         self._report(pending, operations, now, outcome)
 
@@ -299,7 +324,7 @@ class Session:
             reason = "unknown_type" if isinstance(error, Malformed) else "bug"
         self.blind = True
         self._context.counters.blind[reason] += 1
-        self._context.notice(reason, self._conn)
+        self._context.notice(reason, self._conn, _place(error) if reason == "bug" else "")
         self._give_up(now)
 
     def _give_up(self, now: int) -> None:
@@ -309,6 +334,18 @@ class Session:
                 self._unseen(pending, Outcome.UNKNOWN, now)
         except Exception:  # noqa: BLE001 - there is nothing left to protect but the count
             self._context.counters.blind["bug"] += 1
+
+
+def _stored(intent: Intent, carried: Iterable[Carried]) -> Iterator[bytes]:
+    """The values of an enqueue's jobs as they are sent."""
+    for job, one in zip(intent.jobs, carried, strict=True):
+        yield intent.args[job.index] if isinstance(one.edit, bytes) else job.value
+
+
+def _place(error: Exception) -> str:
+    """Where an unexpected error came from. Not its text: that may quote what a client sent."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def _text(value: bytes) -> str:

@@ -18,7 +18,7 @@ from proxy.tracer.jobs import Delivery, Job, JobKey, Jobs, Status
 from proxy.tracer.measures import Measures
 from proxy.tracer.span import JobFacts, Kind, Operation, Span
 
-_KEY_LIMIT: Final = 1024
+KEY_LIMIT: Final = 1024
 """Bytes of a key that a span shows."""
 HOLD: Final = 250_000_000
 """ns that a dequeue span waits for its enqueue's event."""
@@ -59,7 +59,7 @@ class Seen(msgspec.Struct):
         facts = JobFacts(
             framework=event.framework,
             queue=event.queue,
-            key=event.key[:_KEY_LIMIT].decode(errors="backslashreplace"),
+            key=event.key[:KEY_LIMIT].decode(errors="backslashreplace"),
             fields=self.fields,
             upstream=self.upstream,
             db=event.db,

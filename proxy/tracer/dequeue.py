@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from proxy.context.traceparent import SpanContext
 from proxy.events import Op, Outcome, Verdict
 from proxy.frameworks.base import End
 from proxy.tracer import attributes as a
-from proxy.tracer.book import HOLD, Book, Seen, label
+from proxy.tracer.book import HOLD, KEY_LIMIT, Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
 from proxy.tracer.span import Kind, Link, Operation, Span, Value
 
@@ -29,9 +30,9 @@ def claim(book: Book, seen: Seen) -> None:
 def dequeue(book: Book, seen: Seen) -> None:
     event, framework = seen.event, seen.framework
     job, _ = book.job(seen, Status.RUNNING)
-    waiting = job.waiting.pop(0) if job.waiting else None
     carried = book.recover(seen)
     stored = carried.context
+    waiting = _stay(job, stored)
     facts: dict[str, Value] = {}
     if waiting is not None and stored is None:
         stored = waiting.context
@@ -78,6 +79,15 @@ def dequeue(book: Book, seen: Seen) -> None:
     _give(book, job, delivery, span, undelivered=event.outcome is Outcome.UNDELIVERED)
 
 
+def _stay(job: Job, stored: SpanContext | None) -> Waiting | None:
+    """The stay that this dequeue ends: the one whose context the job carries, else the oldest."""
+    at = 0
+    if stored is not None and len(job.waiting) > 1:
+        spans = [stay.context.span_id for stay in job.waiting]
+        at = spans.index(stored.span_id) if stored.span_id in spans else 0
+    return job.waiting.pop(at) if job.waiting else None
+
+
 def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: bool) -> None:
     job.status = Status.RUNNING
     if undelivered:
@@ -86,6 +96,9 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
         job.status = Status.LOST
     else:
         job.delivered(delivery)
+        if job.overfull:
+            book.measures.evicted += 1
+            book.drop(job, job.deliveries[0])
         delivery.open = delivery.framework.end is not End.NONE and delivery.verdict is not Verdict.UNKNOWN
         book.measures.flight(label(span.job), int(delivery.open))
         if delivery.framework.end is End.NEXT_POP:
@@ -125,7 +138,7 @@ def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | Non
         if stamped:
             book.wait(span, stamped, "envelope")
     if event.dest:
-        span.facts[a.PROCESSING_LIST] = event.dest.decode(errors="backslashreplace")
+        span.facts[a.PROCESSING_LIST] = event.dest[:KEY_LIMIT].decode(errors="backslashreplace")
     if event.worker:
         span.facts[a.WORKER_ID] = event.worker
     if event.batch > 1:

@@ -88,6 +88,7 @@ class Delivery(msgspec.Struct):
 _KEEP_OVER: Final = 2 * 10**9
 _WAITING: Final = 1000
 _DELIVERIES: Final = 16
+_OPEN: Final = 1000
 
 
 class Job(msgspec.Struct):
@@ -118,7 +119,16 @@ class Job(msgspec.Struct):
     def delivered(self, delivery: Delivery) -> None:
         """It was given to somebody once more."""
         self.deliveries.append(delivery)
-        del self.deliveries[:-_DELIVERIES]
+        if len(self.deliveries) > _DELIVERIES:
+            # What has ended goes first; many can be open at once where submissions cannot be told apart.
+            ended = next((one for one in self.deliveries if not one.open), None)
+            if ended is not None:
+                self.deliveries.remove(ended)
+
+    @property
+    def overfull(self) -> bool:
+        """More deliveries than are kept, all of them open."""
+        return len(self.deliveries) > _OPEN
 
     @property
     def over(self) -> bool:

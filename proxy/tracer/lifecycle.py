@@ -25,7 +25,7 @@ from proxy.events import Connection, JobEvent, Op, Record, Verdict
 from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
 from proxy.tracer import settle
-from proxy.tracer.book import Book, Policy, Seen, label
+from proxy.tracer.book import HOLD, Book, Policy, Seen, label
 from proxy.tracer.dequeue import claim, dequeue
 from proxy.tracer.enqueue import enqueue, schedule
 from proxy.tracer.jobs import Status
@@ -56,7 +56,8 @@ class Lifecycle:
     def tick(self, now: int) -> list[Span]:
         """Let time pass: spans that have waited long enough."""
         book = self._book
-        while book.held and book.held[0][0] <= now:
+        # One that is to wait for longer than any was held while the clock was set back.
+        while book.held and not now < book.held[0][0] <= now + HOLD:
             book.release(book.held.popleft()[1])
         for job in book.jobs.expired(now):
             book.forget(job)

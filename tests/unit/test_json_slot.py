@@ -109,3 +109,16 @@ def test_a_context_that_is_there_is_found_and_a_nested_one_is_not_ours() -> None
 def test_another_key_can_be_the_slot() -> None:
     written = json_slot(b'{"traceparent":1}', b"context").write(CONTEXT)
     assert written == b'{"traceparent":1,"context":"%s"}' % CONTEXT.header()
+
+
+def test_a_slot_with_capitals_is_found_again() -> None:
+    written = json_slot(b'{"a":1}', b"traceParent").write(CONTEXT)
+    assert isinstance(written, bytes)
+    assert json_slot(written, b"traceParent").context == CONTEXT
+    assert json_slot(written).reason == "similar_key"
+
+
+def test_a_first_name_of_any_length_costs_no_search() -> None:
+    value = b'{"' + b"k" * 100_000 + b'":1}'
+    written = json_slot(value).write(CONTEXT)
+    assert written == value[:-1] + b',"traceparent":"%s"}' % CONTEXT.header()

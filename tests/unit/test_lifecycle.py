@@ -207,3 +207,29 @@ def test_no_event_about_anything_unknown_is_an_error(op: Op) -> None:
     life = lifecycle()
     run(life, event(op, 0, value=b""), event(op, 1, value=b"\xff"), event(op, 2))
     life.tick(START + 10**15)
+
+
+def test_many_deliveries_of_one_name_all_have_their_end() -> None:
+    life = lifecycle()
+    same = {"value": b'{"id":"same"}', "context": b"", "carry": Carry.NONE}
+    spans = run(life, *(enqueue(number, **same) for number in range(100)))
+    spans += run(life, *(dequeue(200 + number, value=same["value"]) for number in range(100)))
+    spans += run(life, *(ack(400 + number, value=same["value"]) for number in range(100)))
+    assert sum(span.operation == "job.process" for span in spans) == 100
+    assert life.measures.in_flight[QUEUE] == 0
+
+
+def test_the_stay_that_ends_is_the_one_whose_context_the_job_carries() -> None:
+    life = lifecycle()
+    contexts = [SpanContext(trace_id(number), span_id(number), 3) for number in (1, 2)]
+    values = [b'{"id":"1","traceparent":"%s"}' % context.header() for context in contexts]
+    for number in (0, 1):
+        run(life, enqueue(number * 400, value=values[number], context=contexts[number].pack()))
+    (newest,) = run(life, dequeue(1000, value=values[1]))
+    assert newest.facts[a.WAIT_MS] == 600.0
+
+
+def test_a_clock_that_is_set_back_holds_nothing_for_long() -> None:
+    life = lifecycle()
+    run(life, dequeue(3_600_000), dequeue(0, value=b'{"id":"2"}'))
+    assert len(life.tick(START + 10 * MS + HOLD)) == 2

@@ -294,3 +294,63 @@ def test_resp_inside_a_payload_is_payload() -> None:
 def test_without_any_framework_nothing_is_looked_at() -> None:
     run = play("client >> LPUSH jobs {}\nclient << :1\nclient << :2")
     assert (run.records, run.blind, run.context.counters.commands) == ([], {}, 0)
+
+
+RESET_TURNS_REPLIES_ON = "client >> CLIENT REPLY OFF\nclient >> RESET\nclient >> LPOP jobs\nclient << +RESET\n"
+AUTH_ENDS_NO_TRANSACTION = """
+    client >> MULTI
+    client >> AUTH x
+    client >> SET a 1
+    client >> EXEC
+    client >> LPOP jobs
+    client << +OK
+    client << -ERR AUTH inside MULTI is not allowed
+    client << +QUEUED
+    client << [+OK]
+"""
+
+
+@pytest.mark.parametrize("commands", [RESET_TURNS_REPLIES_ON, AUTH_ENDS_NO_TRANSACTION])
+def test_commands_that_look_like_more_than_they_are(commands: str) -> None:
+    run = play(commands + "client << '{\"id\":1}'\nevent dequeue queue=jobs", lists())
+    assert run.blind == {}
+
+
+def test_a_client_that_reads_no_replies_is_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.relay.session._PENDING_LIMIT", 100)
+    run = play("client >> LPUSH jobs '[1]'\n" * 10 + "client << " + ":1 " * 10, lists())
+    outcomes = [event.outcome.name for event in run.events]
+    assert (outcomes.count("UNKNOWN"), outcomes.count("OK")) == (2, 8)
+
+
+def test_too_many_jobs_in_one_command_pass_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.relay.session._JOBS_LIMIT", 2)
+    run = play("client >> LPUSH jobs {} {} {}\nclient << :3", lists())
+    assert (run.injections, run.events) == ({"oversize": 3}, [])
+
+
+@pytest.mark.parametrize("name", ["n", "traceparent"])
+def test_json_that_only_one_decoder_takes_is_left_alone(name: str) -> None:
+    value = '{"x":"\\u0041","' + name + '":' + "7" * 5000 + "}"
+    run = play(f"client >> LPUSH jobs '{value}'\nclient << :1", lists())
+    assert (run.injections, run.blind) == ({"not_json": 1}, {})
+
+
+def test_a_user_called_setname_keeps_his_password_to_himself() -> None:
+    run = play(
+        'client >> HELLO 3 AUTH setname secret SETNAME web-1\nclient << %["proto", :3]\n' + PUSH + "client << :1",
+        lists(),
+    )
+    assert [connection.name for connection in run.connections] == ["web-1"]
+
+
+def test_a_bug_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("secret payload")
+
+    run = Play((lists(),), {})
+    monkeypatch.setattr(run.context.router, "read", broken)
+    session = run.session("client")
+    command = b"*3\r\n$5\r\nLPUSH\r\n$4\r\njobs\r\n$2\r\n{}\r\n"
+    assert session.client_data(command, 0) == command
+    assert run.notices == [f"KeyError at {__file__.rpartition('/')[2]}:{broken.__code__.co_firstlineno + 1}"]

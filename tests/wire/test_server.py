@@ -39,7 +39,7 @@ class Running:
             assembly.carrier(settings),
             assembly.rates(settings),
             self.records.append,
-            lambda reason, conn: None,
+            lambda reason, conn, _detail: None,
         )
         self.server = RelayServer(settings, self.context)
         self.server.open()
