@@ -49,6 +49,7 @@ class TracerChild:
         self._started = 0.0
         self._delay = FIRST_DELAY
         self._stopping = False
+        self._renewing = False
         self._watchdog: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -80,6 +81,34 @@ class TracerChild:
         """Give an admin connection to the tracer; False: there is none that lives."""
         return self._control is not None and self._control.hand_over(connection)
 
+    def configure_log(self, settings: Settings) -> None:
+        """Settings that differ in how to log, and for a tracer in nothing else."""
+        self._settings = msgspec.json.encode(settings)
+        if self._control is not None:
+            self._control.configure_log(settings.log.level, settings.log.format)
+
+    async def renew(self, settings: Settings, within: float) -> None:
+        """Let the tracer flush for so many seconds, then start the next one, with other settings.
+
+        ``detach`` is not called: who renews a tracer knows that it goes, and keeps what comes for the next one.
+        """
+        self._settings = msgspec.json.encode(settings)
+        control = self._control
+        if control is None:
+            # One has died, and the next is about to be started: with these.
+            return
+        self._renewing = True
+        try:
+            # It may be ending already: it takes the end of its events for a sign.
+            control.flush()
+            await self._end(within if self.responsive else -_EXIT_GRACE)
+            control.close()
+            self._control = self._process = None
+        finally:
+            self._renewing = False
+        if not self._stopping:
+            self.start()
+
     async def stop(self, within: float) -> None:
         """Let the tracer flush for so many seconds, then end it."""
         self._stopping = True
@@ -89,10 +118,14 @@ class TracerChild:
             task.cancel()
         if self._process is None:
             return
-        patience = within + _EXIT_GRACE if self._control is not None and self._control.flush() else 0.0
-        process = self._process
-        await self._reap(patience)
+        await self._end(within if self._control is not None and self._control.flush() else -_EXIT_GRACE)
         self._let_go()
+
+    async def _end(self, within: float) -> None:
+        """Wait for a tracer that was told to end. Until there are no more seconds left it may flush."""
+        process = self._process
+        assert process is not None
+        await self._reap(within + _EXIT_GRACE)
         if process.returncode:
             log.warning("tracer_end", f"the tracer process {_describe(process.returncode)}; its last spans are lost")
 
@@ -129,8 +162,10 @@ class TracerChild:
 
     def _gone(self) -> None:
         """It has closed its end: it is dead, or about to be."""
-        self._detach()
         self._control = None
+        if self._renewing:
+            return
+        self._detach()
         if not self._stopping:
             self._run(self._replace())
 

@@ -82,8 +82,7 @@ class Sidecar:
 
     def start(self, *, ready: bool = True) -> None:
         """Start it; returns when /readyz says so, or at once."""
-        file = self._directory / "redspan.yaml"
-        file.write_text(yaml.safe_dump(self.settings))
+        file = self.write()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "proxy", "run", "--config", str(file)],
@@ -96,6 +95,12 @@ class Sidecar:
             )
         if ready:
             self.wait_for(lambda: self.get("/readyz").status == 200, "not ready")
+
+    def write(self) -> Path:
+        """The settings into their file: they may have changed since the start."""
+        file = self._directory / "redspan.yaml"
+        file.write_text(yaml.safe_dump(self.settings))
+        return file
 
     def stop(self, within: float = PATIENCE) -> int:
         """SIGTERM, and its exit code."""

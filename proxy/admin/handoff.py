@@ -1,9 +1,10 @@
 """The control channel between parent and tracer: admin connections go one way, signs of life the other.
 
-A ``SOCK_SEQPACKET`` pair; every message is one byte::
+A ``SOCK_SEQPACKET`` pair; every message is a byte, one with words after it::
 
     parent ── C + descriptor ──► tracer     an accepted connection with a request in it
     parent ── F ───────────────► tracer     flush what you have and end
+    parent ── L level format ──► tracer     log from now on like this
     parent ◄── B ─────────────── tracer     I live (every second)
 
 The end of one is the end of the channel for the other.
@@ -15,7 +16,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from proxy import log
 
@@ -29,6 +30,8 @@ LIVE_FOR: Final = 3.0
 _CONNECTION: Final = b"C"
 _FLUSH: Final = b"F"
 _BEAT: Final = b"B"
+_LOG: Final = b"L "
+_LONGEST: Final = 64
 _AT_ONCE: Final = 16
 
 
@@ -72,8 +75,14 @@ class ParentEnd:
 
     def flush(self) -> bool:
         """Ask the tracer to send what it has and to end."""
+        return self._tell(_FLUSH)
+
+    def configure_log(self, level: log.Level, form: log.Form) -> bool:
+        return self._tell(_LOG + f"{level} {form}".encode())
+
+    def _tell(self, message: bytes) -> bool:
         try:
-            self._sock.send(_FLUSH)
+            self._sock.send(message)
         except OSError:
             return False
         return True
@@ -135,12 +144,16 @@ class TracerEnd:
     def _read(self) -> None:
         try:
             for _ in range(_AT_ONCE):
-                message, descriptors, _, _ = socket.recv_fds(self._sock, 16, 4)
+                message, descriptors, _, _ = socket.recv_fds(self._sock, _LONGEST, 4)
                 connections = [socket.socket(fileno=descriptor) for descriptor in descriptors]
                 if message == _CONNECTION:
                     for connection in connections:
                         connection.setblocking(False)
                         self._on_connection(connection)
+                    continue
+                if message.startswith(_LOG):
+                    level, form = message[len(_LOG) :].decode().split()
+                    log.configure(cast(log.Level, level), cast(log.Form, form), "tracer")
                     continue
                 if message != _FLUSH and message:
                     log.warning("control_message", "a message on the control channel that this version does not know")

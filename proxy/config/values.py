@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Final, Literal, NamedTuple, TypeAlias, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -272,6 +272,21 @@ def shown(annotation: object, value: object) -> str:
         entries = (f"{json.dumps(key, ensure_ascii=False)}: {shown(entry_of(annotation), value[key])}" for key in value)
         return f"{{{', '.join(entries)}}}"
     return kind_of(annotation).show(value)
+
+
+def leaves(value: object, annotation: object, path: KeyPath) -> Iterator[tuple[KeyPath, object, object]]:
+    """Every single value in a tree with its path and its annotation. An empty mapping is one, too."""
+    if isinstance(value, msgspec.Struct):
+        for field in msgspec.structs.fields(value):
+            yield from leaves(getattr(value, field.name), field.type, (*path, field.encode_name))
+    elif isinstance(value, tuple) and value and section_of(item := item_of(annotation)):
+        for i, inner in enumerate(value):
+            yield from leaves(inner, item, (*path, i))
+    elif isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from leaves(inner, entry_of(annotation), (*path, key))
+    else:
+        yield path, value, annotation
 
 
 def _choice(choices: tuple[str, ...]) -> Kind:

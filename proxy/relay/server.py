@@ -69,6 +69,15 @@ class RelayServer:
         for gate in self._gates:
             gate.resume()
 
+    def apply(self, settings: Settings) -> None:
+        """Go by other settings, except for listeners; the context, which sessions share, has them already."""
+        if settings.relay.max_connections != self._settings.relay.max_connections:
+            self._limit = self._fit(settings.relay.max_connections)
+        self._settings = settings
+        for client in self._clients:
+            if isinstance(client.session, Session):
+                client.session.settings_changed()
+
     def listening(self) -> bool:
         return any(gate.sock.fileno() >= 0 for gate in self._gates)
 
