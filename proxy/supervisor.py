@@ -1,4 +1,4 @@
-"""The parent process: one relay worker on this loop, the admin socket, and the tracer as a child.
+"""The parent process: the relay on this loop or as children, the admin socket, and the tracer as a child.
 
 Start: admin socket and listeners are opened before anything runs, so that what cannot be is said at once.  End: at
 the first signal readiness turns false, but clients are served until the last one has left or the time is over; then
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import time
@@ -24,13 +25,12 @@ from proxy.assembly import CannotStart
 from proxy.child import TracerChild
 from proxy.config import Settings
 from proxy.config.changes import tracer_differs
-from proxy.events import Snapshot
 from proxy.listen import CannotListen, bound, open_listeners
+from proxy.reap import reap_orphans
 from proxy.relay.upstream import Reachability
-from proxy.relay.worker import Parts, RelayWorker, parts
+from proxy.relay.worker import Parts, Relays, RelayWorker, parts
 from proxy.reload import Load, Reloader
 
-_WORKER: Final = 0
 _GC_THRESHOLD: Final = 50_000
 
 
@@ -60,11 +60,12 @@ class Supervisor:
         self._settings = settings
         self._identity = assembly.identity_key(settings)
         self._child: TracerChild | None = None
-        self._relay = RelayWorker(settings, more=self._restarts)
+        self._relay = self._relays(settings)
         self._child = self._tracer(settings)
         self._reloader = Reloader(reload, lambda: self._settings, self.prepare)
         self._reachability: Reachability | None = None
         self._signalled = asyncio.Event()
+        self._draining = False
 
     async def run(self) -> int:
         """Raises `CannotListen`."""
@@ -72,11 +73,13 @@ class Supervisor:
         admin = open_listeners(settings.admin.bind_address, "admin.bind (--admin)")
         front = Front(admin, self._readiness, self._rest)
         try:
-            self._relay.server.open()
+            self._relay.open()
             self._handle_signals()
             self._watch_upstream()
             if self._child is not None:
                 self._child.start()
+            if os.getpid() == 1:
+                self._orphans = asyncio.get_running_loop().create_task(reap_orphans(self._children))
             front.open()
             self._announce(admin)
             # What is here now stays: the collector need not look at it again, nor soon at what comes and goes.
@@ -85,15 +88,24 @@ class Supervisor:
             gc.set_threshold(_GC_THRESHOLD)
             await self._signalled.wait()
             await self._drain()
-            await self._relay.server.close()
+            await self._relay.close()
             await self._flush()
         finally:
             front.close()
-            await self._relay.server.close()
+            await self._relay.close()
             if self._child is not None:
                 await self._child.stop(0.0)
         log.info("stopped", "redspan has ended")
         return 0
+
+    def _relays(self, settings: Settings) -> Relays:
+        if settings.relay.workers == 1:
+            return RelayWorker(settings, more=self._restarts)
+        from proxy.pool import Pool
+
+        return Pool(
+            settings, self._restarts, lambda events: self._child is not None and self._child.pass_events(events)
+        )
 
     # ---- the end
 
@@ -105,10 +117,11 @@ class Supervisor:
 
     async def _drain(self) -> None:
         relay = self._relay
-        relay.server.begin_drain()
+        relay.begin_drain()
+        self._draining = True
         timeout = self._settings.relay.drain_timeout
         log.info("draining", f"ending: serving {relay.clients} clients until they leave, for at most {timeout:g} s")
-        if not await self._unless_signalled(relay.server.wait_closed(timeout)):
+        if not await self._unless_signalled(relay.wait_closed(timeout)):
             log.warning("drain_cut", f"{relay.clients} clients had not left; disconnecting them")
 
     async def _flush(self) -> None:
@@ -122,7 +135,7 @@ class Supervisor:
         deadline = time.monotonic() + timeout
 
         async def flush() -> bool:
-            flushed = await self._relay.outbox.flush(timeout)
+            flushed = await self._relay.flush(timeout)
             await child.stop(max(deadline - time.monotonic(), 0.0))
             return flushed
 
@@ -143,9 +156,11 @@ class Supervisor:
     # ---- the tracer
 
     def _tracer(self, settings: Settings) -> TracerChild | None:
-        return (
-            TracerChild(settings, self._relay.attach, self._relay.outbox.detach) if settings.tracing.enabled else None
-        )
+        return TracerChild(settings, self._relay.attach, self._relay.detach) if settings.tracing.enabled else None
+
+    def _children(self) -> set[int]:
+        """Those that somebody waits for."""
+        return self._relay.pids | ({self._child.pid} if self._child is not None else set())
 
     def _restarts(self) -> list[tuple[str, tuple[str, ...], int]]:
         return [] if self._child is None else [("redspan_tracer_restarts_total", (), self._child.restarts)]
@@ -182,7 +197,8 @@ class Supervisor:
     def _watch_upstream(self) -> None:
         wanted = self._settings.admin.ready_requires_upstream
         if wanted and self._reachability is None:
-            self._reachability = Reachability(self._relay.server.upstreams)
+            upstreams = tuple({one.address: one for _, one in self._relay.routes}.values())
+            self._reachability = Reachability(upstreams)
         elif not wanted and self._reachability is not None:
             self._reachability.close()
             self._reachability = None
@@ -190,13 +206,14 @@ class Supervisor:
     # ---- the admin socket
 
     def _readiness(self) -> Readiness:
-        if self._relay.server.draining:
-            return Readiness(False, "draining")
-        if not self._relay.server.listening():
-            return Readiness(False, "starting")
+        alive = self._relay.alive
+        if self._draining:
+            return Readiness(False, "draining", alive)
+        if not self._relay.ready:
+            return Readiness(False, "starting", alive)
         if self._reachability is not None and not self._reachability.recent:
-            return Readiness(False, "upstream")
-        return Readiness(True)
+            return Readiness(False, "upstream", alive)
+        return Readiness(True, alive=alive)
 
     def _rest(self, connection: socket.socket, head: Head) -> bytes | None:
         if self._child is None:
@@ -211,14 +228,11 @@ class Supervisor:
             return refusal(404, "there are /metrics, /healthz and /readyz")
         from proxy.admin.metrics import RelayCollector, render
 
-        snapshot = Snapshot(_WORKER, time.time_ns(), *self._relay.counts())
-        page, content_type = render(RelayCollector(lambda: [snapshot]), head.accept)
+        page, content_type = render(RelayCollector(self._relay.snapshots), head.accept)
         return raw_response(200, content_type, page, with_body=head.method != "HEAD")
 
     def _announce(self, admin: list[socket.socket]) -> None:
         settings = self._settings
-        routes = ", ".join(
-            f"{here.display()} -> {there.address.display()}" for here, there in self._relay.server.routes
-        )
+        routes = ", ".join(f"{here.display()} -> {there.address.display()}" for here, there in self._relay.routes)
         spans = settings.tracing.destinations()
         log.info("started", f"redspan {__version__}: {routes}; admin {bound(admin[0]).display()}; spans {spans}")

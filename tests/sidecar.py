@@ -66,8 +66,15 @@ class Sidecar:
     @property
     def tracer_pid(self) -> int:
         """0 while there is none."""
-        children = children_of(self.pid)
-        return children[0] if children else 0
+        return next(iter(self._running("proxy.tracer.process")), 0)
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Relay workers in processes of their own: none with ``relay.workers: 1``."""
+        return self._running("proxy.relay.process")
+
+    def _running(self, module: str) -> list[int]:
+        return [pid for pid in children_of(self.pid) if alive(pid) and module in command_line(pid)]
 
     @property
     def log(self) -> str:
@@ -177,6 +184,13 @@ def children_of(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def alive(pid: int) -> bool:

@@ -4,6 +4,7 @@ A ``SOCK_SEQPACKET`` pair; every message is a byte, one with words after it::
 
     parent ── C + descriptor ──► tracer     an accepted connection with a request in it
     parent ── F ───────────────► tracer     flush what you have and end
+    parent ── E + descriptor ──► tracer     one more channel of events, of a relay worker
     parent ── L level format ──► tracer     log from now on like this
     parent ◄── B ─────────────── tracer     I live (every second)
 
@@ -30,8 +31,11 @@ LIVE_FOR: Final = 3.0
 _CONNECTION: Final = b"C"
 _FLUSH: Final = b"F"
 _BEAT: Final = b"B"
+_EVENTS: Final = b"E"
 _LOG: Final = b"L "
 _LONGEST: Final = 64
+_LARGEST: Final = 256 * 1024
+"""Bytes of a message to the parent: more than the system lets anybody send by default."""
 _AT_ONCE: Final = 16
 
 
@@ -46,9 +50,17 @@ def channel() -> tuple[socket.socket, socket.socket]:
 class ParentEnd:
     """``on_gone`` is called once, when the tracer has closed its end. ``clock`` is monotonic seconds."""
 
-    def __init__(self, sock: socket.socket, on_gone: Callable[[], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_gone: Callable[[], None],
+        clock: Callable[[], float],
+        on_message: Callable[[bytes], None] | None = None,
+    ) -> None:
+        """``on_message`` gets what a process says with its signs of life."""
         self._sock = sock
         self._on_gone = on_gone
+        self._on_message = on_message
         self._clock = clock
         self._started = clock()
         self._last_beat: float | None = None
@@ -75,14 +87,19 @@ class ParentEnd:
 
     def flush(self) -> bool:
         """Ask the tracer to send what it has and to end."""
-        return self._tell(_FLUSH)
+        return self.tell(_FLUSH)
 
     def configure_log(self, level: log.Level, form: log.Form) -> bool:
-        return self._tell(_LOG + f"{level} {form}".encode())
+        return self.tell(_LOG + f"{level} {form}".encode())
 
-    def _tell(self, message: bytes) -> bool:
+    def pass_events(self, events: socket.socket) -> bool:
+        """Give one more channel to the tracer, which may only be starting. The caller closes its own copy."""
+        return self.tell(_EVENTS, events.fileno())
+
+    def tell(self, message: bytes, *descriptors: int) -> bool:
+        """Send a message; False: it cannot be sent."""
         try:
-            self._sock.send(message)
+            socket.send_fds(self._sock, [message], descriptors)
         except OSError:
             return False
         return True
@@ -95,10 +112,12 @@ class ParentEnd:
     def _read(self) -> None:
         try:
             for _ in range(_AT_ONCE):
-                message = self._sock.recv(16)
+                message = self._sock.recv(_LARGEST)
                 if not message:
                     break
                 self._last_beat = self._clock()
+                if self._on_message is not None:
+                    self._on_message(message)
             else:
                 return
         except BlockingIOError:
@@ -117,10 +136,13 @@ class TracerEnd:
         sock: socket.socket,
         on_connection: Callable[[socket.socket], None],
         on_flush: Callable[[], None],
+        on_events: Callable[[socket.socket], None] | None = None,
     ) -> None:
+        """``on_events`` gets channels of events, and owns them."""
         self._sock = sock
         self._on_connection = on_connection
         self._on_flush = on_flush
+        self._on_events = on_events
         self._beat()
         asyncio.get_running_loop().add_reader(sock, self._read)
 
@@ -146,6 +168,11 @@ class TracerEnd:
             for _ in range(_AT_ONCE):
                 message, descriptors, _, _ = socket.recv_fds(self._sock, _LONGEST, 4)
                 connections = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+                if message == _EVENTS and self._on_events is not None:
+                    for connection in connections:
+                        connection.setblocking(False)
+                        self._on_events(connection)
+                    continue
                 if message == _CONNECTION:
                     for connection in connections:
                         connection.setblocking(False)

@@ -35,7 +35,7 @@ def changes(old: Settings, new: Settings) -> list[Change]:
 
 
 def applicable(old: Settings, new: Settings) -> Settings:
-    """``new``, but with what stays as it is until a restart: sockets, and what is behind them."""
+    """``new``, but with what stays as it is until a restart: sockets, and who listens on them."""
     listeners = old.listeners
     if len(new.listeners) == len(listeners):
         listeners = tuple(
@@ -45,7 +45,8 @@ def applicable(old: Settings, new: Settings) -> Settings:
             for one, other in zip(listeners, new.listeners, strict=True)
         )
     admin = replace(new.admin, bind=old.admin.bind)
-    return replace(new, listeners=listeners, admin=admin)
+    relay = replace(new.relay, workers=old.relay.workers)
+    return replace(new, listeners=listeners, relay=relay, admin=admin)
 
 
 def tracer_differs(old: Settings, new: Settings) -> bool:

@@ -207,6 +207,7 @@ Size: TypeAlias = Annotated[int, Kind("a size above 0, such as 1048576, 64KiB or
 Rate: TypeAlias = Annotated[float, Kind("a number from 0 to 1", lambda value: float(_read_number(value, 0.0, 1.0)))]
 Count: TypeAlias = Annotated[int, _whole(1, _LARGEST, "a whole number above 0")]
 Natural: TypeAlias = Annotated[int, _whole(0, _LARGEST, "a whole number, 0 or above")]
+Workers: TypeAlias = Annotated[int, _whole(1, 64, "a whole number from 1 to 64")]
 BatchSize: TypeAlias = Annotated[int, _whole(1, 10_000, "a whole number from 1 to 10000")]
 Console: TypeAlias = Annotated[bool | Literal["tree", "json"], Kind("true, false, tree or json", _read_console)]
 Name: TypeAlias = Annotated[str, Kind("text that is not empty", _read_name, text=True)]

@@ -75,6 +75,10 @@ class Outbox:
         """Records that are not with the tracer yet."""
         return len(self._waiting) + (self._held[1] if self._held else 0)
 
+    @property
+    def attached(self) -> bool:
+        return self._sock is not None
+
     def emit(self, record: Record) -> None:
         """Queue a record for the tracer, or drop it. Never waits, never raises."""
         number = self._next
@@ -125,7 +129,7 @@ class Outbox:
         """A last snapshot, then wait until all is sent; False: it was not within so many seconds."""
         if self._sock is None:
             return False
-        self._emit_snapshot()
+        self.emit_snapshot()
         rounds = int(within / TICK)
         while self.waiting and rounds:
             rounds -= 1
@@ -133,10 +137,10 @@ class Outbox:
         return not self.waiting
 
     def _take_snapshot(self) -> None:
-        self._emit_snapshot()
+        self.emit_snapshot()
         self._ticker = asyncio.get_running_loop().call_later(SNAPSHOT_EVERY, self._take_snapshot)
 
-    def _emit_snapshot(self) -> None:
+    def emit_snapshot(self) -> None:
         gauges, counters = self._snapshot()
         self.emit(Snapshot(self.worker, self._wall(), gauges, counters))
 

@@ -63,7 +63,12 @@ class Tracer:
         self.buffer = assembly.buffer(settings)
         self.pipeline: ExportPipeline | None = None
         self._expected: dict[int, int] = {}
+        self._retired: set[int] = set()
+        """Workers that have died: the parent has their last counts, and counts them among its own."""
+        self._channels: dict[socket.socket, int] = {}
+        """Events come by these, the parent's and one of each other worker; with the worker that was heard there."""
         self._events: socket.socket | None = None
+        """The parent's."""
         self._done = asyncio.Event()
         self._admin: AdminServer | None = None
 
@@ -78,15 +83,17 @@ class Tracer:
         self.pipeline = ExportPipeline(self.buffer, exporters) if exporters else None
         exporting = loop.create_task(self.pipeline.run()) if self.pipeline is not None else None
         self._events = events
-        loop.add_reader(events, self._read)
-        channel = TracerEnd(control, self._visit, self._done.set)
+        self._listen(events)
+        channel = TracerEnd(control, self._visit, self._done.set, self._listen)
         ticking = loop.create_task(self._tick())
         gc.collect()
         gc.freeze()
         await self._done.wait()
         signal.alarm(int(self.settings.tracing.export.flush_timeout) + _LAST_RESORT)
         ticking.cancel()
-        self._read_all()
+        for one in list(self._channels):
+            while self._read(one):
+                pass
         channel.close()
         self._take(self.lifecycle.flush())
         if self.pipeline is not None:
@@ -96,10 +103,13 @@ class Tracer:
 
     # ---- events
 
-    def _read(self) -> bool:
+    def _listen(self, events: socket.socket) -> None:
+        self._channels[events] = -1
+        asyncio.get_running_loop().add_reader(events, self._read, events)
+
+    def _read(self, events: socket.socket) -> bool:
         """Some datagrams; whether there may be more."""
-        events = self._events
-        if events is None:
+        if events not in self._channels:
             return False
         for _ in range(_DATAGRAMS):
             try:
@@ -109,26 +119,29 @@ class Tracer:
             except OSError:
                 datagram = b""
             if not datagram:
-                asyncio.get_running_loop().remove_reader(events)
-                events.close()
-                self._events = None
-                # The relay has gone without a word, or has attached a successor of ours.
-                self._done.set()
+                self._hung_up(events)
                 return False
-            self._batch(datagram)
+            self._batch(datagram, events)
         return True
 
-    def _read_all(self) -> None:
-        while self._read():
-            pass
+    def _hung_up(self, events: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(events)
+        worker = self._channels.pop(events)
+        events.close()
+        if events is self._events:
+            # The relay has gone without a word, or has attached a successor of ours.
+            self._done.set()
+        elif worker >= 0:
+            self._take(self.lifecycle.worker_gone(worker, time.time_ns()))
 
-    def _batch(self, datagram: bytes) -> None:
+    def _batch(self, datagram: bytes, events: socket.socket) -> None:
         try:
             batch = decode(datagram)
         except msgspec.DecodeError as error:
             self.counts.errors += 1
             log.exception("batch", error)
             return
+        self._channels[events] = batch.worker
         self._number(batch)
         for record in batch.records:
             try:
@@ -148,9 +161,18 @@ class Tracer:
 
     def _record(self, worker: int, record: Record) -> None:
         if isinstance(record, Snapshot):
-            self.snapshots[worker] = record
-        elif not isinstance(record, Hello):
+            self._snapshot(record)
+        elif isinstance(record, Hello):
+            self._retired.discard(record.worker)
+        else:
             self._take(self.lifecycle.feed(worker, record))
+
+    def _snapshot(self, snapshot: Snapshot) -> None:
+        if not snapshot.gauges and not snapshot.counters:
+            self._retired.add(snapshot.worker)
+            self.snapshots.pop(snapshot.worker, None)
+        elif snapshot.worker not in self._retired:
+            self.snapshots[snapshot.worker] = snapshot
 
     def _take(self, spans: list[Span]) -> None:
         for span in spans:

@@ -109,7 +109,7 @@ def test_log_level_alone_leaves_the_tracer(start_sidecar: StartSidecar) -> None:
     # Told before the level that hides it.
     assert '-> "error"' in change(sidecar, {"log": {"level": "error"}})
     # And after the one that shows it.
-    assert r'\"error\" -> \"info\"' in change(sidecar, {"log": {"level": "info", "format": "json"}})
+    assert r"\"error\" -> \"info\"" in change(sidecar, {"log": {"level": "info", "format": "json"}})
     assert sidecar.tracer_pid == tracer
     assert "nothing to change" in hang_up(sidecar)
 
