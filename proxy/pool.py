@@ -191,7 +191,9 @@ class Pool:
         for worker in self._workers:
             worker.held = not worker.tell(told.HOLD + f"{within:g}".encode())
         deadline = time.monotonic() + within
-        while not all(worker.held for worker in self._workers) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            if all(worker.held for worker in self._workers):
+                break
             await asyncio.sleep(_POLL)
         await self._outbox.flush(within)
         self._outbox.hold()

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,9 +24,10 @@ from proxy import log
 from proxy.admin.handoff import NOT_FOR_THE_TRACER, TracerEnd
 from proxy.assembly import CannotStart
 from proxy.config import Settings
-from proxy.events import BATCH_LIMIT, Batch, Hello, Record, Snapshot, decode
+from proxy.events import BATCH_LIMIT, Batch, Connection, Hello, JobEvent, Record, Snapshot, decode
 from proxy.tracer import assembly
 from proxy.tracer.export.pipeline import ExportPipeline
+from proxy.tracer.merge import Merge
 from proxy.tracer.span import Span
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 TICK: Final = 0.1
 """Seconds between looks at what has waited long enough."""
+
+_ALONE: Final = 0
+"""The number of the one worker that is the parent itself: there is nobody to be out of step with."""
 
 _NICENESS: Final = 5
 _DATAGRAMS: Final = 16
@@ -63,6 +68,7 @@ class Tracer:
         self.buffer = assembly.buffer(settings)
         self.pipeline: ExportPipeline | None = None
         self._expected: dict[int, int] = {}
+        self._merge = Merge()
         self._retired: set[int] = set()
         """Workers that have died: the parent has their last counts, and counts them among its own."""
         self._channels: dict[socket.socket, int] = {}
@@ -95,6 +101,7 @@ class Tracer:
             while self._read(one):
                 pass
         channel.close()
+        self._merged(self._merge.rest())
         self._take(self.lifecycle.flush())
         if self.pipeline is not None:
             await self.pipeline.flush(self.settings.tracing.export.flush_timeout)
@@ -132,7 +139,7 @@ class Tracer:
             # The relay has gone without a word, or has attached a successor of ours.
             self._done.set()
         elif worker >= 0:
-            self._take(self.lifecycle.worker_gone(worker, time.time_ns()))
+            self._merge.add(worker, None, time.time_ns())
 
     def _batch(self, datagram: bytes, events: socket.socket) -> None:
         try:
@@ -164,8 +171,22 @@ class Tracer:
             self._snapshot(record)
         elif isinstance(record, Hello):
             self._retired.discard(record.worker)
-        else:
+        elif worker == _ALONE:
             self._take(self.lifecycle.feed(worker, record))
+        else:
+            self._merge.add(worker, record, time.time_ns())
+
+    def _merged(self, records: Iterator[tuple[int, JobEvent | Connection | None]]) -> None:
+        for worker, record in records:
+            try:
+                if record is None:
+                    spans = self.lifecycle.worker_gone(worker, time.time_ns())
+                else:
+                    spans = self.lifecycle.feed(worker, record)
+                self._take(spans)
+            except Exception as error:  # noqa: BLE001 - a bug costs one record, not all that follow
+                self.counts.errors += 1
+                log.exception("record", error)
 
     def _snapshot(self, snapshot: Snapshot) -> None:
         if not snapshot.gauges and not snapshot.counters:
@@ -188,6 +209,7 @@ class Tracer:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
+            self._merged(self._merge.due(time.time_ns()))
             self._take(self.lifecycle.tick(time.time_ns()))
 
     # ---- pages
