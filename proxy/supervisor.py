@@ -235,4 +235,7 @@ class Supervisor:
         settings = self._settings
         routes = ", ".join(f"{here.display()} -> {there.address.display()}" for here, there in self._relay.routes)
         spans = settings.tracing.destinations()
-        log.info("started", f"redspan {__version__}: {routes}; admin {bound(admin[0]).display()}; spans {spans}")
+        workers = f" by {settings.relay.workers} workers" if settings.relay.workers > 1 else ""
+        log.info(
+            "started", f"redspan {__version__}: {routes}{workers}; admin {bound(admin[0]).display()}; spans {spans}"
+        )

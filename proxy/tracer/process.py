@@ -95,6 +95,8 @@ class Tracer:
         gc.collect()
         gc.freeze()
         await self._done.wait()
+        # Once more around: what the parent said before may not have been read yet, such as who else has events.
+        await asyncio.sleep(0)
         signal.alarm(int(self.settings.tracing.export.flush_timeout) + _LAST_RESORT)
         ticking.cancel()
         for one in list(self._channels):

@@ -128,7 +128,7 @@ def test_one_trace_across_workers(start_sidecar: StartSidecar) -> None:
             with redis.Redis.from_url(sidecar.url) as worker:
                 job = worker.rpoplpush("jobs", "doing")
             with redis.Redis.from_url(sidecar.url) as worker:
-                assert worker.lrem("doing", 1, job) == 1  # type: ignore[arg-type]
+                assert worker.lrem("doing", 1, job) == 1
 
         for number in range(20):
             once(number)
@@ -172,6 +172,17 @@ def test_reload(start_sidecar: StartSidecar) -> None:
             assert sidecar.metric("redspan_events_dropped_total") == 0
         assert sidecar.stop() == 0
         assert len(receiver.wait_for(lambda spans: len(spans) == pushed + 10)) == pushed + 10
+
+
+def test_at_once_after_the_start(start_sidecar: StartSidecar) -> None:
+    """The tracer may not even run yet: what the workers send it is exported all the same."""
+    with Receiver() as receiver:
+        sidecar = start_sidecar({**TWO, "tracing": {"endpoint": receiver.url, "protocol": "http/protobuf"}})
+        for _ in range(10):
+            with redis.Redis.from_url(sidecar.url) as client:
+                client.lpush("jobs", '{"id":"1"}')
+        assert sidecar.stop() == 0
+        assert len(receiver.wait_for(lambda spans: len(spans) >= 10)) == 10
 
 
 def test_drain(start_sidecar: StartSidecar) -> None:
