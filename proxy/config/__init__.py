@@ -216,7 +216,6 @@ class Tracing(Section, frozen=True):
         for i, one in enumerate(self.exporters):
             yield ("tracing", "exporters", i), one
 
-
     def destinations(self) -> str:
         """Where spans go, in a few words. Every value must be valid."""
         if not self.enabled:

@@ -59,7 +59,4 @@ _NOTHING: Final = frozenset({_NOT_SET, "{}", "[]"})
 
 
 def _values(settings: Settings) -> dict[KeyPath, tuple[object, str]]:
-    return {
-        path: (value, shown(annotation, value))
-        for path, value, annotation in leaves(settings, Settings, ())
-    }
+    return {path: (value, shown(annotation, value)) for path, value, annotation in leaves(settings, Settings, ())}
