@@ -23,7 +23,7 @@ class Change(NamedTuple):
 
 
 def changes(old: Settings, new: Settings) -> list[Change]:
-    """Every single value that differs, in the order of the settings. Secrets differ although they look the same."""
+    """Every single value that differs, new ones last. Secrets differ although they look the same."""
     before, after = _values(old), _values(new)
     found = []
     for path in dict.fromkeys((*before, *after)):

@@ -97,6 +97,21 @@ def test_nothing_is_lost_under_load(start_sidecar: StartSidecar) -> None:
         assert {span.resource["service.name"] for span in spans} > {"s0", "s1"}
 
 
+def test_a_job_in_the_works(start_sidecar: StartSidecar) -> None:
+    """The next tracer knows nothing of it: its end is counted, not made into a span."""
+    frameworks = {"list": {"queues": ["jobs"], "processing": ["doing"]}}
+    sidecar = start_sidecar({"frameworks": frameworks})
+    with redis.Redis.from_url(sidecar.url) as client:
+        client.lpush("jobs", '{"id":"1"}')
+        job = client.rpoplpush("jobs", "doing")
+        tracer = sidecar.tracer_pid
+        change(sidecar, {"tracing": {"service_name": "other"}})
+        renewed(sidecar, tracer)
+        assert client.lrem("doing", 1, job) == 1
+        sidecar.wait_for(lambda: sidecar.metric("redspan_orphan_settles_total") == 1, "not counted")
+    assert sidecar.metric("redspan_spans_started_total", operation="job.process") == 0
+
+
 def test_log_level_alone_leaves_the_tracer(start_sidecar: StartSidecar) -> None:
     sidecar = start_sidecar()
     tracer = sidecar.tracer_pid
