@@ -72,7 +72,7 @@ def main() -> None:
 @click.option("--upstream", metavar="URL", help="Redis.  [default: redis://127.0.0.1:6379]")
 @click.option("--admin", metavar="ADDR", help="Metrics and probes.  [default: 127.0.0.1:9464]")
 def run(file: Path | None, listen: str | None, upstream: str | None, admin: str | None) -> NoReturn:
-    """Run the proxy until SIGTERM.
+    """Run the proxy until SIGTERM. SIGHUP reads the settings again.
 
     Settings come from these options, then from REDSPAN_* variables, the file, the standard OTEL_* variables, and the
     defaults. The path of a setting is the name of its variable, with two underscores between its parts.
@@ -87,10 +87,12 @@ def run(file: Path | None, listen: str | None, upstream: str | None, admin: str 
 
     A URL with a password is better put into REDSPAN_LISTENERS__0__UPSTREAM: command lines can be seen by others.
     """
-    loaded = _load(file, {"listen": listen, "upstream": upstream, "admin": admin})
+    flags = {"listen": listen, "upstream": upstream, "admin": admin}
+    loaded = _load(file, flags)
+    from proxy.config.sources import load
     from proxy.supervisor import serve
 
-    sys.exit(serve(loaded.settings))
+    sys.exit(serve(loaded.settings, lambda: load(file, flags, os.environ)))
 
 
 @main.command()

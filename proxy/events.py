@@ -183,7 +183,10 @@ class Snapshot(msgspec.Struct, array_like=True, tag=3):
     at: int
     gauges: dict[str, int]
     counters: list[tuple[str, tuple[str, ...], int]]
-    """(name, label values, cumulative count); names and label names are listed in `proxy.admin.catalogue`."""
+    """(name, label values, cumulative count); names and label names are listed in `proxy.admin.catalogue`.
+
+    Neither gauges nor counters: the worker has died, and whoever says so has its counts among its own.
+    """
 
 
 Record = Hello | Connection | JobEvent | Snapshot

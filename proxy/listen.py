@@ -55,6 +55,31 @@ def open_listeners(address: Address, setting: str) -> list[socket.socket]:
     return opened
 
 
+def reserve(address: Address, setting: str) -> list[socket.socket]:
+    """TCP sockets that hold their addresses without listening: for `share`, in other processes, to listen on.
+
+    Raises `CannotListen`, also if somebody listens there who would share.
+    """
+    places = []
+    for sock in open_listeners(address, setting):
+        places.append((sock.family, sock.getsockname()))
+        sock.close()
+    try:
+        return [_bind_tcp(family, place, shared=True) for family, place in places]
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {address.display()}: {error.strerror}; change {setting}") from error
+
+
+def share(family: int, place: tuple[object, ...]) -> socket.socket:
+    """A listening socket of one's own on an address that others of ours listen on, too. Raises OSError."""
+    sock = _bind_tcp(family, place, shared=True)
+    try:
+        return _listening(sock)
+    except OSError:
+        sock.close()
+        raise
+
+
 def bound(sock: socket.socket) -> Address:
     """Where a socket listens: with the real port where port 0 was asked for."""
     name = sock.getsockname()
@@ -104,17 +129,28 @@ def _resolve(address: Address) -> list[tuple[int, int, int, str, tuple[str, int]
 
 
 def _open_tcp(family: int, place: tuple[object, ...]) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = _bind_tcp(family, place)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # What is set here, every accepted connection inherits.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        keep_alive(sock)
-        sock.bind(place)
         return _listening(sock)
     except OSError:
         sock.close()
         raise
+
+
+def _bind_tcp(family: int, place: tuple[object, ...], *, shared: bool = False) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # What is set here, every accepted connection inherits.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        keep_alive(sock)
+        sock.bind(place)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _open_unix(path: Path) -> socket.socket:

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+Form: TypeAlias = Literal["text", "json"]
 Field: TypeAlias = str | int | float | bool | None
 
 REPEAT_AFTER: Final = 10.0
@@ -43,7 +44,7 @@ class Logger:
         write: Callable[[bytes], None],
         *,
         level: Level = "info",
-        form: Literal["text", "json"] = "text",
+        form: Form = "text",
         process: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,7 +54,7 @@ class Logger:
         self._causes: dict[tuple[str, str], tuple[float, int]] = {}
         """Cause -> (when it was last written, how many were left out since)."""
 
-    def configure(self, level: Level, form: Literal["text", "json"], process: str) -> None:
+    def configure(self, level: Level, form: Form, process: str) -> None:
         """``process`` names the process in each line, where there are several."""
         self._threshold = _LEVELS[level]
         self._form = form
@@ -120,7 +121,7 @@ def _write_stderr(line: bytes) -> None:
 _logger = Logger(_write_stderr)
 
 
-def configure(level: Level, form: Literal["text", "json"], process: str = "") -> None:
+def configure(level: Level, form: Form, process: str = "") -> None:
     """For this whole process; also takes over what libraries say through `logging`, from warnings upwards."""
     _logger.configure(level, form, process)
     logging.basicConfig(handlers=[_Bridge()], level=logging.WARNING, force=True)

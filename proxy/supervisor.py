@@ -1,68 +1,71 @@
-"""The parent process: one relay worker on this loop, the admin socket, and the tracer as a child.
+"""The parent process: the relay on this loop or as children, the admin socket, and the tracer as a child.
 
 Start: admin socket and listeners are opened before anything runs, so that what cannot be is said at once.  End: at
 the first signal readiness turns false, but clients are served until the last one has left or the time is over; then
-the tracer flushes.  Each further signal skips what is being waited for.
+the tracer flushes.  Each further signal skips what is being waited for.  SIGHUP reads the settings again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final
 
 import uvloop
 
-from proxy import __version__, assembly, log, usage
+from proxy import __version__, assembly, log
 from proxy.admin.front import Front
 from proxy.admin.health import Head, Readiness, raw_response, refusal
 from proxy.assembly import CannotStart
 from proxy.child import TracerChild
 from proxy.config import Settings
-from proxy.events import Snapshot
-from proxy.frameworks.router import Router
+from proxy.config.changes import tracer_differs
 from proxy.listen import CannotListen, bound, open_listeners
-from proxy.relay.context import RelayContext
-from proxy.relay.outbox import Counts, Outbox
-from proxy.relay.server import RelayServer
+from proxy.reap import reap_orphans
 from proxy.relay.upstream import Reachability
+from proxy.relay.worker import Parts, Relays, RelayWorker, parts
+from proxy.reload import Load, Reloader
 
-_WORKER: Final = 0
 _GC_THRESHOLD: Final = 50_000
-_BY_DESIGN: Final = frozenset({"monitor", "replication"})
 
 
-def serve(settings: Settings) -> int:
-    """Run until a signal. The exit code: 0 after a clean end, 1 if it could not start."""
+def serve(settings: Settings, reload: Load | None = None) -> int:
+    """Run until a signal. The exit code: 0 after a clean end, 1 if it could not start.
+
+    ``reload`` reads the settings again, at SIGHUP; None: they cannot be.
+    """
     log.configure(settings.log.level, settings.log.format)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            return runner.run(_run(settings))
+            return runner.run(_run(settings, reload))
         except (CannotListen, CannotStart) as error:
             log.error("cannot_start", str(error))
             return 1
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, reload: Load | None) -> int:
     asyncio.get_running_loop().set_exception_handler(log.loop_exception)
-    return await Supervisor(settings).run()
+    return await Supervisor(settings, reload).run()
 
 
 class Supervisor:
     """Owns everything that lives in this process, in the order in which it is opened. Raises as `open` says."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reload: Load | None = None) -> None:
         self._settings = settings
-        self._outbox = Outbox(_WORKER, time.time_ns, self._count)
-        self._context = _context(settings, self._outbox)
-        self._server = RelayServer(settings, self._context)
-        self._child = TracerChild(settings, self._attach, self._outbox.detach) if settings.tracing.enabled else None
+        self._identity = assembly.identity_key(settings)
+        self._child: TracerChild | None = None
+        self._relay = self._relays(settings)
+        self._child = self._tracer(settings)
+        self._reloader = Reloader(reload, lambda: self._settings, self.prepare)
         self._reachability: Reachability | None = None
         self._signalled = asyncio.Event()
+        self._draining = False
 
     async def run(self) -> int:
         """Raises `CannotListen`."""
@@ -70,12 +73,13 @@ class Supervisor:
         admin = open_listeners(settings.admin.bind_address, "admin.bind (--admin)")
         front = Front(admin, self._readiness, self._rest)
         try:
-            self._server.open()
+            self._relay.open()
             self._handle_signals()
-            if settings.admin.ready_requires_upstream:
-                self._reachability = Reachability(self._server.upstreams)
+            self._watch_upstream()
             if self._child is not None:
                 self._child.start()
+            if os.getpid() == 1:
+                self._orphans = asyncio.get_running_loop().create_task(reap_orphans(self._children))
             front.open()
             self._announce(admin)
             # What is here now stays: the collector need not look at it again, nor soon at what comes and goes.
@@ -84,15 +88,24 @@ class Supervisor:
             gc.set_threshold(_GC_THRESHOLD)
             await self._signalled.wait()
             await self._drain()
-            await self._server.close()
+            await self._relay.close()
             await self._flush()
         finally:
             front.close()
-            await self._server.close()
+            await self._relay.close()
             if self._child is not None:
                 await self._child.stop(0.0)
         log.info("stopped", "redspan has ended")
         return 0
+
+    def _relays(self, settings: Settings) -> Relays:
+        if settings.relay.workers == 1:
+            return RelayWorker(settings, more=self._restarts)
+        from proxy.pool import Pool
+
+        return Pool(
+            settings, self._restarts, lambda events: self._child is not None and self._child.pass_events(events)
+        )
 
     # ---- the end
 
@@ -100,17 +113,20 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled.set)
-        loop.add_signal_handler(signal.SIGHUP, _refuse_reload)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
 
     async def _drain(self) -> None:
-        self._server.begin_drain()
+        relay = self._relay
+        relay.begin_drain()
+        self._draining = True
         timeout = self._settings.relay.drain_timeout
-        clients = self._context.counters.connections
-        log.info("draining", f"ending: serving {clients} clients until they leave, for at most {timeout:g} s")
-        if not await self._unless_signalled(self._server.wait_closed(timeout)):
-            log.warning("drain_cut", f"{self._context.counters.connections} clients had not left; disconnecting them")
+        log.info("draining", f"ending: serving {relay.clients} clients until they leave, for at most {timeout:g} s")
+        if not await self._unless_signalled(relay.wait_closed(timeout)):
+            log.warning("drain_cut", f"{relay.clients} clients had not left; disconnecting them")
 
     async def _flush(self) -> None:
+        # A tracer that is being replaced comes first: the next one gets what was kept for it.
+        await self._unless_signalled(self._reloader.close(self._settings.tracing.export.flush_timeout))
         child = self._child
         if child is None:
             return
@@ -119,7 +135,7 @@ class Supervisor:
         deadline = time.monotonic() + timeout
 
         async def flush() -> bool:
-            flushed = await self._outbox.flush(timeout)
+            flushed = await self._relay.flush(timeout)
             await child.stop(max(deadline - time.monotonic(), 0.0))
             return flushed
 
@@ -139,38 +155,65 @@ class Supervisor:
 
     # ---- the tracer
 
-    def _attach(self, events: socket.socket) -> None:
-        self._outbox.attach(events)
-        self._context.epoch += 1
+    def _tracer(self, settings: Settings) -> TracerChild | None:
+        return TracerChild(settings, self._relay.attach, self._relay.detach) if settings.tracing.enabled else None
 
-    def _count(self) -> Counts:
-        counters, outbox = self._context.counters, self._outbox
-        gauges = {
-            "redspan_connections": counters.connections,
-            "redspan_events_waiting": outbox.waiting,
-            "redspan_process_resident_memory_bytes": usage.resident_memory(),
-        }
-        counts = [
-            *counters.snapshot(),
-            *(("redspan_upstream_failures_total", (reason,), n) for reason, n in self._server.failures.items()),
-            ("redspan_events_total", (), outbox.sent),
-            *(("redspan_events_dropped_total", (reason,), n) for reason, n in outbox.dropped.items()),
-            ("redspan_process_cpu_seconds_total", ("relay",), usage.cpu_time()),
-        ]
-        if self._child is not None:
-            counts.append(("redspan_tracer_restarts_total", (), self._child.restarts))
-        return gauges, counts
+    def _children(self) -> set[int]:
+        """Those that somebody waits for."""
+        return self._relay.pids | ({self._child.pid} if self._child is not None else set())
+
+    def _restarts(self) -> list[tuple[str, tuple[str, ...], int]]:
+        return [] if self._child is None else [("redspan_tracer_restarts_total", (), self._child.restarts)]
+
+    # ---- other settings
+
+    def prepare(self, settings: Settings) -> Callable[[], Awaitable[None]]:
+        """Make sure that this process can go by these; the answer does it. Raises `CannotStart`."""
+        identity, made = assembly.identity_key(settings), parts(settings)
+        return lambda: self._apply(settings, identity, made)
+
+    async def _apply(self, settings: Settings, identity: bytes, made: Parts) -> None:
+        old = self._settings
+        renew = tracer_differs(old, settings) or identity != self._identity
+        child, flush_timeout = self._child, old.tracing.export.flush_timeout
+        if child is not None and renew and child.responsive:
+            await self._relay.hold(flush_timeout)
+        self._settings, self._identity = settings, identity
+        log.configure(settings.log.level, settings.log.format)
+        self._relay.apply(settings, made)
+        self._watch_upstream()
+        if child is None:
+            self._child = self._tracer(settings)
+            if self._child is not None:
+                self._child.start()
+        elif not settings.tracing.enabled:
+            self._child = None
+            await child.stop(flush_timeout)
+        elif renew:
+            await child.renew(settings, flush_timeout)
+        else:
+            child.configure_log(settings)
+
+    def _watch_upstream(self) -> None:
+        wanted = self._settings.admin.ready_requires_upstream
+        if wanted and self._reachability is None:
+            upstreams = tuple({one.address: one for _, one in self._relay.routes}.values())
+            self._reachability = Reachability(upstreams)
+        elif not wanted and self._reachability is not None:
+            self._reachability.close()
+            self._reachability = None
 
     # ---- the admin socket
 
     def _readiness(self) -> Readiness:
-        if self._server.draining:
-            return Readiness(False, "draining")
-        if not self._server.listening():
-            return Readiness(False, "starting")
+        alive = self._relay.alive
+        if self._draining:
+            return Readiness(False, "draining", alive)
+        if not self._relay.ready:
+            return Readiness(False, "starting", alive)
         if self._reachability is not None and not self._reachability.recent:
-            return Readiness(False, "upstream")
-        return Readiness(True)
+            return Readiness(False, "upstream", alive)
+        return Readiness(True, alive=alive)
 
     def _rest(self, connection: socket.socket, head: Head) -> bytes | None:
         if self._child is None:
@@ -185,38 +228,14 @@ class Supervisor:
             return refusal(404, "there are /metrics, /healthz and /readyz")
         from proxy.admin.metrics import RelayCollector, render
 
-        snapshot = Snapshot(_WORKER, time.time_ns(), *self._count())
-        page, content_type = render(RelayCollector(lambda: [snapshot]), head.accept)
+        page, content_type = render(RelayCollector(self._relay.snapshots), head.accept)
         return raw_response(200, content_type, page, with_body=head.method != "HEAD")
 
     def _announce(self, admin: list[socket.socket]) -> None:
         settings = self._settings
-        routes = ", ".join(f"{here.display()} -> {there.address.display()}" for here, there in self._server.routes)
+        routes = ", ".join(f"{here.display()} -> {there.address.display()}" for here, there in self._relay.routes)
         spans = settings.tracing.destinations()
-        log.info("started", f"redspan {__version__}: {routes}; admin {bound(admin[0]).display()}; spans {spans}")
-
-
-def _context(settings: Settings, outbox: Outbox) -> RelayContext:
-    """Raises `CannotStart`."""
-    return RelayContext(
-        Router(assembly.frameworks(settings)),
-        assembly.carrier(settings),
-        assembly.rates(settings),
-        outbox.emit,
-        _went_blind,
-        worker=_WORKER,
-        inject=settings.tracing.inject,
-        max_inspect=settings.relay.max_inspect_bytes,
-    )
-
-
-def _went_blind(reason: str, conn: int, detail: str) -> None:
-    text = f"connection {conn} is relayed without a look from now on: {reason}" + (f" ({detail})" if detail else "")
-    if reason in _BY_DESIGN:
-        log.debug("blind", text, subject=reason)
-    else:
-        log.warning("blind", f"{text}. Its commands are not affected, its jobs are not traced", subject=reason)
-
-
-def _refuse_reload() -> None:
-    log.warning("reload", "SIGHUP: this release reads its settings only when it starts; restart it")
+        workers = f" by {settings.relay.workers} workers" if settings.relay.workers > 1 else ""
+        log.info(
+            "started", f"redspan {__version__}: {routes}{workers}; admin {bound(admin[0]).display()}; spans {spans}"
+        )

@@ -66,8 +66,15 @@ class Sidecar:
     @property
     def tracer_pid(self) -> int:
         """0 while there is none."""
-        children = children_of(self.pid)
-        return children[0] if children else 0
+        return next(iter(self._running("proxy.tracer.process")), 0)
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Relay workers in processes of their own: none with ``relay.workers: 1``."""
+        return self._running("proxy.relay.process")
+
+    def _running(self, module: str) -> list[int]:
+        return [pid for pid in children_of(self.pid) if alive(pid) and module in command_line(pid)]
 
     @property
     def log(self) -> str:
@@ -82,8 +89,7 @@ class Sidecar:
 
     def start(self, *, ready: bool = True) -> None:
         """Start it; returns when /readyz says so, or at once."""
-        file = self._directory / "redspan.yaml"
-        file.write_text(yaml.safe_dump(self.settings))
+        file = self.write()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "proxy", "run", "--config", str(file)],
@@ -96,6 +102,12 @@ class Sidecar:
             )
         if ready:
             self.wait_for(lambda: self.get("/readyz").status == 200, "not ready")
+
+    def write(self) -> Path:
+        """The settings into their file: they may have changed since the start."""
+        file = self._directory / "redspan.yaml"
+        file.write_text(yaml.safe_dump(self.settings))
+        return file
 
     def stop(self, within: float = PATIENCE) -> int:
         """SIGTERM, and its exit code."""
@@ -172,6 +184,13 @@ def children_of(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def alive(pid: int) -> bool:

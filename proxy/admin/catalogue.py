@@ -114,6 +114,7 @@ RELAY: Final = (
         "What was done with jobs, as commands that took effect.",
         ("framework", "queue", "event"),
     ),
+    Metric("redspan_worker_restarts_total", "counter", "Relay workers that died and were started again."),
     Metric("redspan_events_total", "counter", "Records that the relay handed to the tracer."),
     Metric(
         "redspan_events_dropped_total",

@@ -52,6 +52,8 @@ class Readiness(NamedTuple):
     ready: bool
     reason: str = ""
     """Why not: ``starting``, ``draining``, ``upstream``."""
+    alive: bool = True
+    """False: a process of the relay hangs, or does not come up."""
 
 
 def read_head(data: bytes) -> Head | None:
@@ -83,11 +85,13 @@ def is_probe(head: Head) -> bool:
 
 
 def probe(head: Head, readiness: Readiness) -> bytes:
-    """The answer to a probe. That there is one is what /healthz says."""
+    """The answer to a probe. That there is one is most of what /healthz says."""
     if head.method not in ("GET", "HEAD"):
         return response(405, {"error": "only GET"}, {"Allow": "GET, HEAD"})
-    if head.path in _HEALTH:
+    if head.path in _HEALTH and readiness.alive:
         status, body = 200, {"status": "ok"}
+    elif head.path in _HEALTH:
+        status, body = 503, {"status": "not ok", "reason": "workers"}
     elif readiness.ready:
         status, body = 200, {"status": "ready"}
     else:

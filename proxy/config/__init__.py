@@ -41,6 +41,7 @@ from proxy.config.values import (
     Size,
     Upstream,
     Wait,
+    Workers,
     dotted,
 )
 
@@ -88,8 +89,10 @@ class Listener(Section, frozen=True):
 class Relay(Section, frozen=True):
     """The half that moves bytes."""
 
+    workers: Workers = 1
+    """Processes that relay, at most 64; with 1 it is redspan's first process itself."""
     max_connections: Count = 10_000
-    """Client connections at a time; more are turned away."""
+    """Client connections at a time; more are turned away. Each worker takes its share of them."""
     max_inspect_bytes: Size = 1024 * 1024
     """A longer command passes without being looked at."""
     drain_timeout: Wait = 25.0

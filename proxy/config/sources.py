@@ -24,7 +24,7 @@ from proxy.address import REDIS_PORT, masked
 from proxy.config import Settings
 from proxy.config.document import Given, Problem, read_yaml
 from proxy.config.otel import otel_values
-from proxy.config.values import MASK, KeyPath, Kind, dotted, entry_of, item_of, kind_of, section_of, shown
+from proxy.config.values import MASK, KeyPath, Kind, dotted, entry_of, item_of, kind_of, leaves, section_of, shown
 
 Layer: TypeAlias = dict[KeyPath, Given]
 """One source's values. A list and a mapping have an entry of their own, besides those of what is in them."""
@@ -63,8 +63,8 @@ class Loaded(msgspec.Struct, frozen=True):
     def effective(self) -> list[str]:
         """Each value and its origin, a line each, secrets masked; then what follows from them for the export."""
         lines = [
-            f"{f'{dotted(path)} = {text}':<{_WIDTH}}  # {self.origins[dotted(path)]}"
-            for path, text in _leaves(self.settings, Settings, ())
+            f"{f'{dotted(path)} = {shown(annotation, value)}':<{_WIDTH}}  # {self.origins[dotted(path)]}"
+            for path, value, annotation in leaves(self.settings, Settings, ())
         ]
         collectors = [one for _, one in self.settings.tracing.collectors()]
         return [
@@ -352,18 +352,3 @@ def _env_names(annotation: object, path: KeyPath, name: str) -> Iterator[tuple[s
             yield from _env_names(field.type, (*path, field.encode_name), f"{name}{'__' if path else '_'}{part}")
     elif section_of(item := item_of(annotation)):
         yield from _env_names(item, (*path, 0), f"{name}__0")
-
-
-def _leaves(value: object, annotation: object, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    """Every single value with its path, as it may be printed."""
-    if isinstance(value, msgspec.Struct):
-        for field in msgspec.structs.fields(value):
-            yield from _leaves(getattr(value, field.name), field.type, (*path, field.encode_name))
-    elif isinstance(value, tuple) and value and section_of(item := item_of(annotation)):
-        for i, inner in enumerate(value):
-            yield from _leaves(inner, item, (*path, i))
-    elif isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, entry_of(annotation), (*path, key))
-    else:
-        yield path, shown(annotation, value)

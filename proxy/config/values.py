@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Final, Literal, NamedTuple, TypeAlias, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -209,6 +209,7 @@ Size: TypeAlias = Annotated[int, Kind("a size above 0, such as 1048576, 64KiB or
 Rate: TypeAlias = Annotated[float, Kind("a number from 0 to 1", lambda value: float(_read_number(value, 0.0, 1.0)))]
 Count: TypeAlias = Annotated[int, _whole(1, _LARGEST, "a whole number above 0")]
 Natural: TypeAlias = Annotated[int, _whole(0, _LARGEST, "a whole number, 0 or above")]
+Workers: TypeAlias = Annotated[int, _whole(1, 64, "a whole number from 1 to 64")]
 BatchSize: TypeAlias = Annotated[int, _whole(1, 10_000, "a whole number from 1 to 10000")]
 Console: TypeAlias = Annotated[bool | Literal["tree", "json"], Kind("true, false, tree or json", _read_console)]
 Name: TypeAlias = Annotated[str, Kind("text that is not empty", _read_name, text=True)]
@@ -274,6 +275,21 @@ def shown(annotation: object, value: object) -> str:
         entries = (f"{json.dumps(key, ensure_ascii=False)}: {shown(entry_of(annotation), value[key])}" for key in value)
         return f"{{{', '.join(entries)}}}"
     return kind_of(annotation).show(value)
+
+
+def leaves(value: object, annotation: object, path: KeyPath) -> Iterator[tuple[KeyPath, object, object]]:
+    """Every single value in a tree with its path and its annotation. An empty mapping is one, too."""
+    if isinstance(value, msgspec.Struct):
+        for field in msgspec.structs.fields(value):
+            yield from leaves(getattr(value, field.name), field.type, (*path, field.encode_name))
+    elif isinstance(value, tuple) and value and section_of(item := item_of(annotation)):
+        for i, inner in enumerate(value):
+            yield from leaves(inner, item, (*path, i))
+    elif isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from leaves(inner, entry_of(annotation), (*path, key))
+    else:
+        yield path, value, annotation
 
 
 def _choice(choices: tuple[str, ...]) -> Kind:

@@ -33,19 +33,23 @@ class RelayContext:
         inject: bool = True,
         max_inspect: int = 1 << 20,
     ) -> None:
-        self.router: Final = router
-        self.carrier: Final = carrier
-        self.rates: Final = rates
         self.emit: Final = emit
         self.notice: Final = notice
         self.worker: Final = worker
-        self.inject: Final = inject
-        self.max_inspect: Final = max_inspect
         self.counters: Final = Counters()
-        self.watched: Final = {
+        self.adopt(router, carrier, rates, inject=inject, max_inspect=max_inspect)
+        self.epoch = 0
+        """Goes up with every new tracer: connections announce themselves again."""
+
+    def adopt(self, router: Router, carrier: Carrier, rates: Rates, *, inject: bool, max_inspect: int) -> None:
+        """Go by other settings from now on. A session's framer has to be told: `Session.settings_changed`."""
+        self.router = router
+        self.carrier = carrier
+        self.rates = rates
+        self.inject = inject
+        self.max_inspect = max_inspect
+        self.watched = {
             **dict.fromkeys(CONTROLS, Watch.COPY),
             **dict.fromkeys(router.commands, Watch.COPY),
             **dict.fromkeys(router.rewritable, Watch.HOLD),
         }
-        self.epoch = 0
-        """Goes up with every new tracer: connections announce themselves again."""

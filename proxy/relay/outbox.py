@@ -65,6 +65,8 @@ class Outbox:
         self._held: tuple[bytes, int] | None = None
         """An encoded batch that the socket did not take, and how many records are in it."""
         self._sock: socket.socket | None = None
+        self._holding = False
+        """There is no tracer, but there will be: what comes is kept for it."""
         self._timer: asyncio.TimerHandle | None = None
         self._ticker: asyncio.TimerHandle | None = None
 
@@ -73,11 +75,15 @@ class Outbox:
         """Records that are not with the tracer yet."""
         return len(self._waiting) + (self._held[1] if self._held else 0)
 
+    @property
+    def attached(self) -> bool:
+        return self._sock is not None
+
     def emit(self, record: Record) -> None:
         """Queue a record for the tracer, or drop it. Never waits, never raises."""
         number = self._next
         self._next = number + 1
-        if self._sock is None:
+        if self._sock is None and not self._holding:
             self.dropped["no_tracer"] += 1
             return
         size = _size(record)
@@ -86,12 +92,14 @@ class Outbox:
             return
         self._waiting.append((number, size, record))
         self._bytes += size
-        if self._timer is None:
+        if self._timer is None and self._sock is not None:
             self._timer = asyncio.get_running_loop().call_later(TICK, self._tick)
 
     def attach(self, sock: socket.socket) -> None:
         """A new tracer: greet it, and send to it from now on. ``sock``: SEQPACKET, becomes ours."""
-        self.detach()
+        if not self._holding:
+            self.detach()
+        self._holding = False
         sock.setblocking(False)
         self._sock = sock
         self.emit(Hello(self.worker, os.getpid(), self._boot, __version__))
@@ -103,6 +111,7 @@ class Outbox:
         self._waiting.clear()
         self._bytes = 0
         self._held = None
+        self._holding = False
         for timer in (self._timer, self._ticker):
             if timer is not None:
                 timer.cancel()
@@ -111,11 +120,16 @@ class Outbox:
             self._sock.close()
             self._sock = None
 
+    def hold(self) -> None:
+        """The tracer is being replaced: take no more to this one, and keep what comes, within limits, for the next."""
+        self.detach()
+        self._holding = True
+
     async def flush(self, within: float) -> bool:
         """A last snapshot, then wait until all is sent; False: it was not within so many seconds."""
         if self._sock is None:
             return False
-        self._emit_snapshot()
+        self.emit_snapshot()
         rounds = int(within / TICK)
         while self.waiting and rounds:
             rounds -= 1
@@ -123,10 +137,10 @@ class Outbox:
         return not self.waiting
 
     def _take_snapshot(self) -> None:
-        self._emit_snapshot()
+        self.emit_snapshot()
         self._ticker = asyncio.get_running_loop().call_later(SNAPSHOT_EVERY, self._take_snapshot)
 
-    def _emit_snapshot(self) -> None:
+    def emit_snapshot(self) -> None:
         gauges, counters = self._snapshot()
         self.emit(Snapshot(self.worker, self._wall(), gauges, counters))
 

@@ -10,11 +10,11 @@ import contextlib
 import errno
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from proxy import log
 from proxy.address import Address
-from proxy.config import Settings
+from proxy.config import Listener, Settings
 from proxy.listen import bound, close_listener, open_listeners, raise_file_limit
 from proxy.relay.context import RelayContext
 from proxy.relay.legs import ClientLeg
@@ -33,6 +33,19 @@ _SPARE_FILES: Final = 128
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
+Sockets: TypeAlias = Callable[[int, Listener], list[socket.socket]]
+"""From a listener, and its number in the settings, to listening sockets. Raises `proxy.listen.CannotListen`."""
+
+
+def bind_setting(number: int) -> str:
+    """What a user has to change if a listener cannot listen."""
+    return f"listeners[{number}].bind" + (" (--listen)" if number == 0 else "")
+
+
+def open_sockets(number: int, listener: Listener) -> list[socket.socket]:
+    return open_listeners(listener.bind_address, bind_setting(number))
+
+
 class RelayServer:
     """All listeners of one worker.
 
@@ -40,8 +53,10 @@ class RelayServer:
     ``context.counters``.
     """
 
-    def __init__(self, settings: Settings, context: RelayContext) -> None:
+    def __init__(self, settings: Settings, context: RelayContext, sockets: Sockets = open_sockets) -> None:
+        """``sockets`` opens the listening ones."""
         self._settings = settings
+        self._sockets = sockets
         self._context = context
         self._limit = settings.relay.max_connections
         self._gates: list[_Gate] = []
@@ -58,9 +73,8 @@ class RelayServer:
         """Start to listen. Raises `proxy.listen.CannotListen`; then nothing is left open."""
         try:
             for number, listener in enumerate(self._settings.listeners):
-                setting = f"listeners[{number}].bind" + (" (--listen)" if number == 0 else "")
                 upstream = Upstream(listener.upstream_address)
-                for sock in open_listeners(listener.bind_address, setting):
+                for sock in self._sockets(number, listener):
                     self._gates.append(_Gate(number, listener.bind, sock, upstream, self._admit))
         except BaseException:
             self._close_gates()
@@ -68,6 +82,15 @@ class RelayServer:
         self._limit = self._fit(self._settings.relay.max_connections)
         for gate in self._gates:
             gate.resume()
+
+    def apply(self, settings: Settings) -> None:
+        """Go by other settings, except for listeners; the context, which sessions share, has them already."""
+        if settings.relay.max_connections != self._settings.relay.max_connections:
+            self._limit = self._fit(settings.relay.max_connections)
+        self._settings = settings
+        for client in self._clients:
+            if isinstance(client.session, Session):
+                client.session.settings_changed()
 
     def listening(self) -> bool:
         return any(gate.sock.fileno() >= 0 for gate in self._gates)

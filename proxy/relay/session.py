@@ -54,6 +54,14 @@ class Session:
         self._library = ""
         self._popping: set[Framework] | None = None  # frameworks whose last job ends with this connection's next pop
 
+    def settings_changed(self) -> None:
+        """The context goes by other settings now. What waits for its reply is finished as it was begun.
+
+        One that is blind stays so: nobody knows where in its streams a command begins.
+        """
+        context = self._context
+        self._framer.watch(context.watched, context.router.claims, context.max_inspect)
+
     # ---- from the client
 
     def client_data(self, data: bytes, now: int) -> bytes:

@@ -130,6 +130,9 @@ class Reachability:
     def recent(self) -> bool:
         return time.monotonic() - self._last < self.GOOD_FOR
 
+    def close(self) -> None:
+        self._task.cancel()
+
     async def _ask(self) -> None:
         while True:
             if all([await upstream.reachable() for upstream in self._upstreams]):

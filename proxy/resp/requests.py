@@ -79,9 +79,7 @@ class RequestFramer:
     )
 
     def __init__(self, watched: Mapping[bytes, Watch], claims: Callable[[bytes], bool], limit: int) -> None:
-        self._watched = watched
-        self._claims = claims
-        self._limit = limit
+        self.watch(watched, claims, limit)
         self.buffer = b""
         self.released = 0
         """Bytes at the head of ``buffer`` that have been forwarded already."""
@@ -100,6 +98,12 @@ class RequestFramer:
         self._skip = 0  # bytes of an unwatched argument that have not come yet
         self._need = 0  # bytes without which a watched command cannot go on
         self._parts: list[bytes] = []
+
+    def watch(self, watched: Mapping[bytes, Watch], claims: Callable[[bytes], bool], limit: int) -> None:
+        """Look for others from the next command on; one that is being read is read to its end."""
+        self._watched = watched
+        self._claims = claims
+        self._limit = limit
 
     @property
     def held(self) -> bytes:

@@ -53,6 +53,13 @@ class Lifecycle:
         """``count`` records of this worker were lost."""
         self._book.measures.lost_events += count
 
+    def worker_gone(self, worker: int, now: int) -> list[Span]:
+        """A relay worker has died, and its connections with it."""
+        for conn in [conn for conn in self._book.connections if conn[0] == worker]:
+            settle.next_pop(self._book, conn, now, None)
+            del self._book.connections[conn]
+        return self._finished()
+
     def tick(self, now: int) -> list[Span]:
         """Let time pass: spans that have waited long enough."""
         book = self._book

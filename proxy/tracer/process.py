@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,9 +24,10 @@ from proxy import log
 from proxy.admin.handoff import NOT_FOR_THE_TRACER, TracerEnd
 from proxy.assembly import CannotStart
 from proxy.config import Settings
-from proxy.events import BATCH_LIMIT, Batch, Hello, Record, Snapshot, decode
+from proxy.events import BATCH_LIMIT, Batch, Connection, Hello, JobEvent, Record, Snapshot, decode
 from proxy.tracer import assembly
 from proxy.tracer.export.pipeline import ExportPipeline
+from proxy.tracer.merge import Merge
 from proxy.tracer.span import Span
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 TICK: Final = 0.1
 """Seconds between looks at what has waited long enough."""
+
+_ALONE: Final = 0
+"""The number of the one worker that is the parent itself: there is nobody to be out of step with."""
 
 _NICENESS: Final = 5
 _DATAGRAMS: Final = 16
@@ -63,7 +68,13 @@ class Tracer:
         self.buffer = assembly.buffer(settings)
         self.pipeline: ExportPipeline | None = None
         self._expected: dict[int, int] = {}
+        self._merge = Merge()
+        self._retired: set[int] = set()
+        """Workers that have died: the parent has their last counts, and counts them among its own."""
+        self._channels: dict[socket.socket, int] = {}
+        """Events come by these, the parent's and one of each other worker; with the worker that was heard there."""
         self._events: socket.socket | None = None
+        """The parent's."""
         self._done = asyncio.Event()
         self._admin: AdminServer | None = None
 
@@ -78,16 +89,21 @@ class Tracer:
         self.pipeline = ExportPipeline(self.buffer, exporters) if exporters else None
         exporting = loop.create_task(self.pipeline.run()) if self.pipeline is not None else None
         self._events = events
-        loop.add_reader(events, self._read)
-        channel = TracerEnd(control, self._visit, self._done.set)
+        self._listen(events)
+        channel = TracerEnd(control, self._visit, self._done.set, self._listen)
         ticking = loop.create_task(self._tick())
         gc.collect()
         gc.freeze()
         await self._done.wait()
+        # Once more around: what the parent said before may not have been read yet, such as who else has events.
+        await asyncio.sleep(0)
         signal.alarm(int(self.settings.tracing.export.flush_timeout) + _LAST_RESORT)
         ticking.cancel()
-        self._read_all()
+        for one in list(self._channels):
+            while self._read(one):
+                pass
         channel.close()
+        self._merged(self._merge.rest())
         self._take(self.lifecycle.flush())
         if self.pipeline is not None:
             await self.pipeline.flush(self.settings.tracing.export.flush_timeout)
@@ -96,10 +112,13 @@ class Tracer:
 
     # ---- events
 
-    def _read(self) -> bool:
+    def _listen(self, events: socket.socket) -> None:
+        self._channels[events] = -1
+        asyncio.get_running_loop().add_reader(events, self._read, events)
+
+    def _read(self, events: socket.socket) -> bool:
         """Some datagrams; whether there may be more."""
-        events = self._events
-        if events is None:
+        if events not in self._channels:
             return False
         for _ in range(_DATAGRAMS):
             try:
@@ -109,26 +128,29 @@ class Tracer:
             except OSError:
                 datagram = b""
             if not datagram:
-                asyncio.get_running_loop().remove_reader(events)
-                events.close()
-                self._events = None
-                # The relay has gone without a word, or has attached a successor of ours.
-                self._done.set()
+                self._hung_up(events)
                 return False
-            self._batch(datagram)
+            self._batch(datagram, events)
         return True
 
-    def _read_all(self) -> None:
-        while self._read():
-            pass
+    def _hung_up(self, events: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(events)
+        worker = self._channels.pop(events)
+        events.close()
+        if events is self._events:
+            # The relay has gone without a word, or has attached a successor of ours.
+            self._done.set()
+        elif worker >= 0:
+            self._merge.add(worker, None, time.time_ns())
 
-    def _batch(self, datagram: bytes) -> None:
+    def _batch(self, datagram: bytes, events: socket.socket) -> None:
         try:
             batch = decode(datagram)
         except msgspec.DecodeError as error:
             self.counts.errors += 1
             log.exception("batch", error)
             return
+        self._channels[events] = batch.worker
         self._number(batch)
         for record in batch.records:
             try:
@@ -148,9 +170,32 @@ class Tracer:
 
     def _record(self, worker: int, record: Record) -> None:
         if isinstance(record, Snapshot):
-            self.snapshots[worker] = record
-        elif not isinstance(record, Hello):
+            self._snapshot(record)
+        elif isinstance(record, Hello):
+            self._retired.discard(record.worker)
+        elif worker == _ALONE:
             self._take(self.lifecycle.feed(worker, record))
+        else:
+            self._merge.add(worker, record, time.time_ns())
+
+    def _merged(self, records: Iterator[tuple[int, JobEvent | Connection | None]]) -> None:
+        for worker, record in records:
+            try:
+                if record is None:
+                    spans = self.lifecycle.worker_gone(worker, time.time_ns())
+                else:
+                    spans = self.lifecycle.feed(worker, record)
+                self._take(spans)
+            except Exception as error:  # noqa: BLE001 - a bug costs one record, not all that follow
+                self.counts.errors += 1
+                log.exception("record", error)
+
+    def _snapshot(self, snapshot: Snapshot) -> None:
+        if not snapshot.gauges and not snapshot.counters:
+            self._retired.add(snapshot.worker)
+            self.snapshots.pop(snapshot.worker, None)
+        elif snapshot.worker not in self._retired:
+            self.snapshots[snapshot.worker] = snapshot
 
     def _take(self, spans: list[Span]) -> None:
         for span in spans:
@@ -166,6 +211,7 @@ class Tracer:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
+            self._merged(self._merge.due(time.time_ns()))
             self._take(self.lifecycle.tick(time.time_ns()))
 
     # ---- pages

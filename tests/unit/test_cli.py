@@ -36,7 +36,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings that `proxy.supervisor.serve` was called with."""
     calls: list[Settings] = []
 
-    def serve(settings: Settings) -> int:
+    def serve(settings: Settings, _reload: object) -> int:
         calls.append(settings)
         return 0
 
@@ -73,7 +73,7 @@ class TestRun:
         assert served[0].tracing.sampling.default_rate == 0.1
 
     def test_its_exit_code_is_that_of_serve(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def serve(_: Settings) -> int:
+        def serve(_: Settings, _reload: object) -> int:
             return 1
 
         replace(monkeypatch, "proxy.supervisor", serve=serve)
