@@ -20,7 +20,7 @@ demo: $(VENV)/.demo
 	$(BIN)/redspan demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -m "not go"
+	$(BIN)/python -m pytest -q -n 3 -m "not go"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

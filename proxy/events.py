@@ -185,6 +185,7 @@ class Snapshot(msgspec.Struct, array_like=True, tag=3):
     counters: list[tuple[str, tuple[str, ...], int]]
     """(name, label values, cumulative count); names and label names are listed in `proxy.admin.catalogue`.
 
+    There may be more than fit into a datagram: then they come in parts, each about other counters.
     Neither gauges nor counters: the worker has died, and whoever says so has its counts among its own.
     """
 

@@ -27,6 +27,8 @@ BYTES_LIMIT: Final = 16 * 1024 * 1024
 TICK: Final = 0.005
 """Seconds between a first record and the batch it goes in; with more to send, between rounds."""
 SNAPSHOT_EVERY: Final = 1.0
+_PART: Final = 50
+"""Counters in one record: even with the longest names of queues it fits into a datagram."""
 
 _ROUND: Final = 4
 """Batches in one go: at most 256 KiB, about what the socket takes, and well under a millisecond to encode."""
@@ -142,7 +144,10 @@ class Outbox:
 
     def emit_snapshot(self) -> None:
         gauges, counters = self._snapshot()
-        self.emit(Snapshot(self.worker, self._wall(), gauges, counters))
+        now = self._wall()
+        self.emit(Snapshot(self.worker, now, gauges, counters[:_PART]))
+        for at in range(_PART, len(counters), _PART):
+            self.emit(Snapshot(self.worker, now, {}, counters[at : at + _PART]))
 
     def _tick(self) -> None:
         """Send what can be sent now, and come back while something is left."""

@@ -190,12 +190,20 @@ class Tracer:
                 self.counts.errors += 1
                 log.exception("record", error)
 
+    def _count(self, part: Snapshot) -> None:
+        """A snapshot comes in parts; what they say replaces what was said of the same."""
+        known = self.snapshots.get(part.worker)
+        if known is not None:
+            counters = {entry[:2]: entry for entry in (*known.counters, *part.counters)}
+            part = Snapshot(part.worker, part.at, {**known.gauges, **part.gauges}, list(counters.values()))
+        self.snapshots[part.worker] = part
+
     def _snapshot(self, snapshot: Snapshot) -> None:
         if not snapshot.gauges and not snapshot.counters:
             self._retired.add(snapshot.worker)
             self.snapshots.pop(snapshot.worker, None)
         elif snapshot.worker not in self._retired:
-            self.snapshots[snapshot.worker] = snapshot
+            self._count(snapshot)
 
     def _take(self, spans: list[Span]) -> None:
         for span in spans:

@@ -292,3 +292,14 @@ class TestAdmin:
             assert sidecar.get("/healthz").status == 200
             server.start()
             sidecar.wait_for(lambda: sidecar.get("/readyz").status == 200, "not ready again")
+
+
+def test_counts_of_very_many_queues_arrive(start_sidecar: StartSidecar) -> None:
+    """More of them than fit into one datagram of the event channel."""
+    sidecar = start_sidecar({"frameworks": {"list": {"queues": ["q:*"]}}})
+    with redis.Redis.from_url(sidecar.url) as client, client.pipeline(transaction=False) as pipe:
+        for number in range(1000):
+            pipe.lpush(f"q:{'long-name-' * 20}{number}", "{}")
+        pipe.execute()
+    sidecar.wait_for(lambda: sidecar.metric("redspan_jobs_total") == 1000, "counts are missing")
+    assert sidecar.metric("redspan_events_dropped_total") == 0
