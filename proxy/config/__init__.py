@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from proxy.address import Address, parse_bind, parse_upstream
+from proxy.address import Address, masked, parse_bind, parse_upstream
 from proxy.config import collector
 from proxy.config.collector import ClientTls, Collector, ExportProtocol
 from proxy.config.frameworks import (
@@ -220,7 +220,7 @@ class Tracing(Section, frozen=True):
         """Where spans go, in a few words. Every value must be valid."""
         if not self.enabled:
             return "none are made"
-        to = [f"{one.resolved_endpoint()} ({one.resolved_protocol()})" for _, one in self.collectors()]
+        to = [f"{masked(one.resolved_endpoint())} ({one.resolved_protocol()})" for _, one in self.collectors()]
         return ", ".join([*to, *["the console"] * bool(self.console_exporter)]) or "to nobody"
 
 

@@ -69,7 +69,7 @@ class Loaded(msgspec.Struct, frozen=True):
         collectors = [one for _, one in self.settings.tracing.collectors()]
         return [
             *lines,
-            *(f"# spans go by {one.resolved_protocol()} to {one.resolved_endpoint()}" for one in collectors),
+            *(f"# spans go by {one.resolved_protocol()} to {masked(one.resolved_endpoint())}" for one in collectors),
             *([] if collectors else ["# spans go to nobody"]),
         ]
 

@@ -234,7 +234,14 @@ Upstream: TypeAlias = Annotated[
     ),
 ]
 Endpoint: TypeAlias = Annotated[
-    str, Kind("a URL such as http://127.0.0.1:4318, or host:port", _read_endpoint, text=True)
+    str,
+    Kind(
+        "a URL such as http://127.0.0.1:4318, or host:port",
+        _read_endpoint,
+        text=True,
+        # Some collectors take their key in the query.
+        show=lambda value: json.dumps(masked(str(value))),
+    ),
 ]
 
 

@@ -272,3 +272,10 @@ def test_effective_shows_each_value_with_its_origin(write: Write) -> None:
 def test_every_value_has_an_origin(write: Write) -> None:
     loaded = load(write(SEED), {}, {})
     assert [line.split(" = ")[0] for line in loaded.effective()[:-1]] == list(loaded.origins)
+
+
+def test_a_key_in_the_collector_s_address_is_not_shown(write: Write) -> None:
+    loaded = load(write("tracing: {endpoint: 'http://h:4318/v1?api_key=s3cret'}"), {}, {})
+    assert "s3cret" not in "\n".join(
+        [*loaded.effective(), loaded.settings.tracing.destinations(), repr(loaded.settings)]
+    )
