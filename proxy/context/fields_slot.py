@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from proxy.context.json_slot import KEY
-from proxy.context.slot import NoSlot, Slot, State
+from proxy.context.slot import EmptySlot, NoSlot, Slot, State
 from proxy.context.traceparent import SpanContext, parse
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -35,26 +35,10 @@ def unpack(packed: bytes) -> tuple[bytes, list[bytes]]:
     return entry_id, fields
 
 
-class FieldsSlot(msgspec.Struct, frozen=True):
+class FieldsSlot(EmptySlot, frozen=True):
     """An entry that has no field of our name yet."""
 
     key: bytes = KEY
-
-    @property
-    def state(self) -> State:
-        return State.EMPTY
-
-    @property
-    def reason(self) -> str:
-        return ""
-
-    @property
-    def context(self) -> SpanContext | None:
-        return None
-
-    @property
-    def bare(self) -> bool:
-        return False
 
     def write(self, context: SpanContext) -> tuple[bytes, ...]:
         return (self.key, context.header())

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.context.slot import ABSENT, NoSlot, Slot, State
+from proxy.context.slot import ABSENT, EmptySlot, NoSlot, Slot, State
 from proxy.context.traceparent import SpanContext, parse
 
 KEY: Final = b"traceparent"
@@ -37,27 +37,11 @@ REFUSALS: Final = ("not_object", "not_json", "not_utf8", "bom", "similar_key")
 INVALID: Final = ("malformed", "not_a_string", "duplicate")
 
 
-class JsonSlot(msgspec.Struct, frozen=True):
+class JsonSlot(EmptySlot, frozen=True):
     """An object that has no member of our name yet."""
 
     value: bytes
     key: bytes = KEY
-
-    @property
-    def state(self) -> State:
-        return State.EMPTY
-
-    @property
-    def reason(self) -> str:
-        return ""
-
-    @property
-    def context(self) -> SpanContext | None:
-        return None
-
-    @property
-    def bare(self) -> bool:
-        return False
 
     def write(self, context: SpanContext) -> bytes:
         return splice(self.value, self.key, context.header())

@@ -46,6 +46,26 @@ class Slot(Protocol):
         """Only for a slot that is empty, or bare."""
 
 
+class EmptySlot(msgspec.Struct, frozen=True):
+    """What every slot has in common that waits for its first context."""
+
+    @property
+    def state(self) -> State:
+        return State.EMPTY
+
+    @property
+    def reason(self) -> str:
+        return ""
+
+    @property
+    def context(self) -> SpanContext | None:
+        return None
+
+    @property
+    def bare(self) -> bool:
+        return False
+
+
 class NoSlot(msgspec.Struct, frozen=True):
     """The slot of a value that has none, or whose slot may not be touched."""
 

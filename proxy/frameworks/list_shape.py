@@ -36,13 +36,12 @@ from proxy.events import Op, Verdict
 from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Mismatch, Operation, Role
 from proxy.frameworks.globs import compile_globs
 from proxy.frameworks.purge import purged
+from proxy.frameworks.wire import integer, name
 from proxy.resp.reply import Reply
 
 PUSHES: Final = frozenset((b"LPUSH", b"RPUSH", b"LPUSHX", b"RPUSHX"))
 _POPS: Final = frozenset((b"LPOP", b"RPOP", b"BLPOP", b"BRPOP", b"LMPOP", b"BLMPOP"))
 _MOVES: Final = frozenset((b"RPOPLPUSH", b"BRPOPLPUSH", b"LMOVE", b"BLMOVE"))
-_NAME_LIMIT: Final = 256
-"""Bytes of a key that make a queue's name: it becomes a label and an attribute."""
 _REMEMBERED: Final = 1024
 """Keys whose role and name are kept at hand."""
 _EXPIRY: Final = {b"EX": 1, b"PX": 1000}
@@ -78,7 +77,7 @@ class ListShape:
 
     def _name(self, key: bytes) -> str:
         named = self.role(key) in (Role.QUEUE, Role.DEAD_LETTER, Role.COMPLETED)
-        return key[:_NAME_LIMIT].decode(errors="backslashreplace") if named else ""
+        return name(key) if named else ""
 
     def worker(self, key: bytes) -> str:
         """The worker that a processing list or a heartbeat names; empty for a key that names none."""
@@ -118,7 +117,7 @@ def _push(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
 
 
 def _enqueued(intent: Intent, reply: Reply) -> Iterator[Operation]:
-    length = _integer(reply)
+    length = integer(reply)
     shape, key = _shape(intent), intent.args[1]
     if length > 0:  # LPUSHX to a list that does not exist: 0, and nothing was pushed
         for number, job in enumerate(intent.jobs):
@@ -126,13 +125,13 @@ def _enqueued(intent: Intent, reply: Reply) -> Iterator[Operation]:
 
 
 def _settled(intent: Intent, reply: Reply) -> Iterator[Operation]:
-    length = _integer(reply)
+    length = integer(reply)
     for value in intent.args[2:]:
         yield _shape(intent).operation(Op.OUTCOME, intent.args[1], value=value, number=length, verdict=Verdict.SUCCESS)
 
 
 def _buried(intent: Intent, reply: Reply) -> Iterator[Operation]:
-    length = _integer(reply)
+    length = integer(reply)
     for value in intent.args[2:]:
         yield _shape(intent).operation(
             Op.DEAD_LETTER, intent.args[1], value=value, number=length, verdict=Verdict.FAILURE
@@ -202,7 +201,7 @@ def _remove(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
         return None
 
     def removed(intent: Intent, reply: Reply) -> Iterator[Operation]:
-        number = _integer(reply)
+        number = integer(reply)
         if number or op is Op.ACK:
             yield shape.operation(op, args[1], value=args[3], number=number)
 
@@ -260,12 +259,6 @@ def _seconds(amount: bytes, per_second: int) -> int:
 
 def _is_list(role: Role | None) -> bool:
     return role in (Role.QUEUE, Role.DEAD_LETTER, Role.COMPLETED, Role.PROCESSING)
-
-
-def _integer(reply: Reply) -> int:
-    if not isinstance(reply, int) or isinstance(reply, bool):
-        raise Mismatch("not an integer")
-    return reply
 
 
 def _shape(intent: Intent) -> ListShape:

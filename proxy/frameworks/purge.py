@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from proxy.events import Op, Verdict
-from proxy.frameworks.base import Framework, Intent, Mismatch, Operation
+from proxy.frameworks.base import Framework, Intent, Operation
+from proxy.frameworks.wire import integer
 from proxy.resp.reply import Reply
 
 
 def purged(framework: Framework, intent: Intent, reply: Reply) -> Iterator[Operation]:
     """Of DEL and UNLINK: every key that is the framework's. Which of several keys existed is not said."""
-    if not isinstance(reply, int) or isinstance(reply, bool):
-        raise Mismatch("not an integer")
-    keys = intent.args[1:]
-    sure = Verdict.NONE if reply == len(keys) else Verdict.UNKNOWN
-    for key in keys if reply else ():
+    keys, count = intent.args[1:], integer(reply)
+    sure = Verdict.NONE if count == len(keys) else Verdict.UNKNOWN
+    for key in keys if count else ():
         if framework.role(key) is not None:
             yield Operation(Op.PURGE, key, framework.queue(key), verdict=sure)

@@ -34,6 +34,7 @@ from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Mismatch, 
 from proxy.frameworks.envelope import Envelope
 from proxy.frameworks.globs import compile_globs
 from proxy.frameworks.purge import purged
+from proxy.frameworks.wire import integer, name
 from proxy.resp.commands import stream_keys
 from proxy.resp.reply import Reply
 
@@ -44,7 +45,6 @@ _ENTRY_ID: Final = re.compile(rb"\*|\d{1,20}(-(\d{1,20}|\*))?")
 _OPTIONS: Final = {b"NOMKSTREAM": 0, b"KEEPREF": 0, b"DELREF": 0, b"ACKED": 0, b"LIMIT": 1}
 """Options of XADD before the id, and how many arguments each takes."""
 _TRIMS: Final = (b"MAXLEN", b"MINID")
-_NAME_LIMIT: Final = 256
 
 Entry = tuple[bytes, list[bytes]]
 
@@ -70,7 +70,7 @@ class Streams:
         return Role.QUEUE if self._queues.match(key) else None
 
     def queue(self, key: bytes) -> str:
-        return key[:_NAME_LIMIT].decode(errors="backslashreplace")
+        return name(key)
 
     def slot(self, value: bytes) -> Slot:
         return fields_slot(value, self._slot)
@@ -83,7 +83,7 @@ class Streams:
         fields = self._envelope.fields(_job(value))
         milliseconds = entry_id.partition(b"-")[0]
         added = paths.when(int(milliseconds)) if milliseconds.isdigit() and len(milliseconds) < 20 else 0
-        own = entry_id[:_NAME_LIMIT].decode(errors="backslashreplace")
+        own = name(entry_id)
         return replace(fields, id=fields.id or own, enqueued_at=fields.enqueued_at or added)
 
     def summary(self, value: bytes) -> bytes:
@@ -133,7 +133,7 @@ class Streams:
     def _read_group(self, args: list[bytes]) -> Intent | None:
         if len(args) < 7 or args[1].upper() != b"GROUP":
             return None
-        group, consumer = args[2], _text(args[3])
+        group, consumer = args[2], name(args[3])
         keys = stream_keys(args)
         again = {key for key, start in zip(keys, args[-len(keys) :], strict=True) if start != b">"}
         held = b"" if b"NOACK" in (arg.upper() for arg in args[4 : -2 * len(keys)]) else group
@@ -158,7 +158,7 @@ class Streams:
             return None
 
         def acked(intent: Intent, reply: Reply) -> Iterator[Operation]:
-            count, ids = _integer(reply), args[3:]
+            count, ids = integer(reply), args[3:]
             number = -1 if 0 < count < len(ids) else min(count, 1)
             for entry_id in ids:
                 yield self._entry(Op.ACK, args[1], (entry_id, []), dest=args[2], number=number)
@@ -168,7 +168,7 @@ class Streams:
     def _claim(self, args: list[bytes]) -> Intent | None:
         if len(args) < 6:
             return None
-        key, group, consumer = args[1], args[2], _text(args[3])
+        key, group, consumer = args[1], args[2], name(args[3])
         just_ids = any(arg.upper() == b"JUSTID" for arg in args[5:])
 
         def claimed(intent: Intent, reply: Reply) -> Iterator[Operation]:
@@ -187,7 +187,7 @@ class Streams:
 
     def _delete_entries(self, args: list[bytes]) -> Intent | None:
         def deleted(intent: Intent, reply: Reply) -> Iterator[Operation]:
-            if _integer(reply):
+            if integer(reply):
                 for entry_id in args[2:]:
                     yield self._entry(Op.CANCEL, args[1], (entry_id, []), number=1)
 
@@ -259,13 +259,3 @@ def _job(value: bytes) -> dict[str, object]:
         name.decode(errors="replace"): paths.members(text) or text.decode(errors="replace")
         for name, text in zip(flat[::2], flat[1::2], strict=False)
     }
-
-
-def _integer(reply: Reply) -> int:
-    if not isinstance(reply, int) or isinstance(reply, bool):
-        raise Mismatch("not an integer")
-    return reply
-
-
-def _text(name: bytes) -> str:
-    return name[:_NAME_LIMIT].decode(errors="backslashreplace")

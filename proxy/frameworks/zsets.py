@@ -30,6 +30,7 @@ from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Mismatch, 
 from proxy.frameworks.envelope import Envelope
 from proxy.frameworks.globs import compile_globs
 from proxy.frameworks.purge import purged
+from proxy.frameworks.wire import integer, name
 from proxy.resp.reply import Reply
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 _OPTIONS: Final = frozenset((b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR"))
 _POPS: Final = frozenset((b"ZPOPMIN", b"ZPOPMAX", b"BZPOPMIN", b"BZPOPMAX", b"ZMPOP", b"BZMPOP"))
-_NAME_LIMIT: Final = 256
 
 
 class Zsets:
@@ -59,7 +59,7 @@ class Zsets:
         return Role.SCHEDULED if self._queues.match(key) else None
 
     def queue(self, key: bytes) -> str:
-        return key[:_NAME_LIMIT].decode(errors="backslashreplace")
+        return name(key)
 
     def slot(self, value: bytes) -> Slot:
         return json_slot(value, self._slot)
@@ -98,7 +98,7 @@ class Zsets:
         jobs = [Job(index, args[index]) for index in range(at + 1, len(args), 2)]
 
         def added(intent: Intent, reply: Reply) -> Iterator[Operation]:
-            if _integer(reply):
+            if integer(reply):
                 for number, job in enumerate(jobs):
                     due = _due(args[job.index - 1])
                     yield self._operation(Op.SCHEDULE, args[1], job.value, number=due, job=number)
@@ -108,7 +108,7 @@ class Zsets:
     def _remove(self, args: list[bytes]) -> Intent | None:
         def removed(intent: Intent, reply: Reply) -> Iterator[Operation]:
             # Of several members it is not said which were there.
-            if _integer(reply) == len(args) - 2:
+            if integer(reply) == len(args) - 2:
                 yield from (self._operation(Op.CLAIM, args[1], member) for member in args[2:])
 
         return Intent(self, args, removed)
@@ -150,9 +150,3 @@ def _due(score: bytes) -> int:
     except ValueError:
         return -1
     return nanoseconds // 1_000_000 if nanoseconds else -1
-
-
-def _integer(reply: Reply) -> int:
-    if not isinstance(reply, int) or isinstance(reply, bool):
-        raise Mismatch("not an integer")
-    return reply
