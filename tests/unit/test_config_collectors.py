@@ -11,6 +11,8 @@ from proxy.config.sources import load
 from tests.certificates import Certificates, make
 from tests.unit.settings import Write, from_env, problems
 
+pytestmark = pytest.mark.tools
+
 OTLP = "OTEL_EXPORTER_OTLP"
 
 

@@ -19,6 +19,8 @@ from tests.unit import make_spans
 from tests.unit.test_export_sdk import Collector as GrpcCollector
 from tests.zipkin_receiver import ZipkinReceiver
 
+pytestmark = pytest.mark.tools
+
 SPANS = [make_spans.make()]
 PROTOCOLS = ["http/protobuf", "sdk", "zipkin", "grpc"]
 

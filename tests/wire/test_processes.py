@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -213,7 +212,7 @@ class TestTracer:
 
 
 class TestAdmin:
-    @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+    @pytest.mark.tools
     def test_metrics_are_clean(self, start_sidecar: StartSidecar) -> None:
         sidecar = start_sidecar(JOBS)
         push(sidecar.url, 10)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -16,6 +15,8 @@ from tests.conftest import StartSidecar
 from tests.redis import RedisServer, free_port
 from tests.sidecar import Sidecar
 
+pytestmark = pytest.mark.tools
+
 
 class Tls(NamedTuple):
     server: RedisServer
@@ -26,8 +27,6 @@ class Tls(NamedTuple):
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
     """A Redis with a certificate for localhost, signed by itself."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl")
     directory = tmp_path_factory.mktemp("tls")
     certificate, key, port = directory / "cert.pem", directory / "key.pem", free_port()
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext subjectAltName=DNS:localhost"
@@ -41,10 +40,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tls]:
         tls_auth_clients="no",
     )
     with ExitStack() as running:
-        try:
-            running.enter_context(server)
-        except RuntimeError:
-            pytest.skip("this Redis was built without TLS")
+        running.enter_context(server)
         yield Tls(server, port, certificate)
 
 
