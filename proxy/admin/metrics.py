@@ -188,7 +188,7 @@ def render(collector: Collector, accept: str) -> tuple[bytes, str]:
     """The page and its content type: OpenMetrics for who accepts it, else Prometheus' text."""
     try:
         encode, content_type = choose_encoder(accept)
-    except ValueError:
+    except (TypeError, ValueError):
         # It asks for a version that is no number.
         encode, content_type = choose_encoder("")
     return encode(collector), content_type

@@ -178,3 +178,9 @@ def test_every_metric_says_what_it_is() -> None:
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert len(metric.values) in (0, len(metric.labels))
     assert Path(catalogue.__file__).exists()
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=abc", "*/*;q=x", "\x00", ","])
+def test_whatever_is_asked_for_there_is_a_page(accept: str) -> None:
+    text, _ = render(TracerCollector(list), accept)
+    assert b"redspan_build_info" in text

@@ -257,3 +257,11 @@ def test_a_reply_of_another_shape_ends_the_looking(reply: str) -> None:
     run = play(f"worker >> XREADGROUP GROUP g w STREAMS jobs >\nredis << {reply}", streams())
     assert run.blind == ({} if reply == '[["jobs", [:1]]]' else {"reply_mismatch": 1})
     assert run.events == []
+
+
+def test_an_id_that_is_none_is_no_error() -> None:
+    run = play(
+        r'worker >> raw "*4\r\n$4\r\nXACK\r\n$4\r\njobs\r\n$1\r\ng\r\n$2\r\n\xff\xfe\r\n"' + "\nredis << :0", streams()
+    )
+    assert [event.op.name for event in run.events] == ["ACK"]
+    assert run.spans == []
