@@ -126,7 +126,7 @@ class Book:
         for delivery in job.deliveries:
             if delivery.open:
                 delivery.open = False
-                self.measures.flight(label(delivery.facts), -1)
+                self.measures.flight(label(delivery.facts), -int(delivery.counted))
 
     def recover(self, seen: Seen) -> Carried:
         """The context that the job's value holds, or that follows from its identity."""
@@ -167,7 +167,7 @@ class Book:
         """It was none."""
         if delivery.open:
             delivery.open = False
-            self.measures.flight(label(delivery.facts), -1)
+            self.measures.flight(label(delivery.facts), -int(delivery.counted))
         delivery.dequeue = None
         job.deliveries.remove(delivery)
 

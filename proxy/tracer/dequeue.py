@@ -100,7 +100,8 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
             book.measures.evicted += 1
             book.drop(job, job.deliveries[0])
         delivery.open = delivery.framework.end is not End.NONE and delivery.verdict is not Verdict.UNKNOWN
-        book.measures.flight(label(span.job), int(delivery.open))
+        delivery.counted = delivery.open and (bool(delivery.dest) or delivery.framework.end is End.NEXT_POP)
+        book.measures.flight(label(span.job), int(delivery.counted))
         if delivery.framework.end is End.NEXT_POP:
             book.popped.setdefault(delivery.conn, []).append((job, delivery))
     if not delivery.paired or delivery.claimed:

@@ -75,6 +75,8 @@ class Delivery(msgspec.Struct):
     """What the job will be once this delivery has ended."""
     events: tuple[SpanEvent, ...] = ()
     open: bool = True
+    counted: bool = False
+    """Among the jobs in flight: it is known who will end it."""
     paired: bool = False
     """Its enqueue is known."""
     claimed: bool = False

@@ -100,7 +100,7 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
             book.jobs.put_away(job)
     facts = delivery.facts
     last = max(at, delivery.at)
-    book.measures.flight(label(facts), -1)
+    book.measures.flight(label(facts), -int(delivery.counted))
     book.measures.processed(label(facts), last - delivery.at)
     if facts.framework in book.policy.without_process:
         return

@@ -233,3 +233,9 @@ def test_a_clock_that_is_set_back_holds_nothing_for_long() -> None:
     life = lifecycle()
     run(life, dequeue(3_600_000), dequeue(0, value=b'{"id":"2"}'))
     assert len(life.tick(START + 10 * MS + HOLD)) == 2
+
+
+def test_a_pop_whose_end_nobody_will_see_is_not_in_flight() -> None:
+    life = lifecycle()
+    run(life, dequeue(0, dest=b""))
+    assert life.measures.in_flight[QUEUE] == 0
