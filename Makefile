@@ -10,7 +10,7 @@ LOCK := --quiet --upgrade --generate-hashes --strip-extras --no-header --no-emit
 
 help:
 	@echo "make demo    see the traces of some jobs: starts a Redis of its own, needs nothing else"
-	@echo "make test    all tests"
+	@echo "make test    all tests that pip can bring everything for"
 	@echo "make lint    ruff and mypy"
 	@echo "make bench   measure, against the budgets in the design"
 	@echo "make requirements   bring what the image installs up to date"

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.context.slot import ABSENT, EmptySlot, NoSlot, Slot, State
+from proxy.context.slot import EmptySlot, NoSlot, Slot, State
 from proxy.context.traceparent import SpanContext, parse
 
 KEY: Final = b"traceparent"
@@ -114,6 +114,3 @@ def _read(member: msgspec.Raw) -> NoSlot:
         return NoSlot(State.INVALID, "not_a_string")
     context = parse(quoted[1])
     return NoSlot(State.INVALID, "malformed") if context is None else NoSlot(State.FOUND, context=context)
-
-
-__all__ = ["ABSENT", "INVALID", "KEY", "REFUSALS", "JsonSlot", "json_slot", "refused", "splice"]
