@@ -47,15 +47,19 @@ class JsonSlot(EmptySlot, frozen=True):
         return splice(self.value, self.key, context.header())
 
 
-def splice(value: bytes, key: bytes, text: bytes) -> bytes:
-    """``value``, a JSON object, with a last member ``key: text``; both must need no escaping."""
+def splice(value: bytes, key: bytes, text: bytes, around: bytes = b"") -> bytes:
+    """``value``, a JSON object, with a last member ``key: text``; both must need no escaping.
+
+    An object without members looks to the one ``around`` it for its style.
+    """
     brace = len(value.rstrip(_SPACE)) - 1
     body = value[:brace].rstrip(_SPACE)
     tail = value[len(body) :]
     first = _FIRST_MEMBER.match(value, 0, _STYLE_LIMIT)
     if first is None:
         comma = b"" if body.endswith(b"{") else b","
-        return b'%s%s"%s":"%s"%s' % (body, comma, key, text, tail)
+        outer = _FIRST_MEMBER.match(around, 0, _STYLE_LIMIT)
+        return b'%s%s"%s"%s"%s"%s' % (body, comma, key, outer[2] if outer else b":", text, tail)
     indent, colon = first.groups()
     separator = b"," + (indent or (b" " if colon.endswith(b" ") else b""))
     return b'%s%s"%s"%s"%s"%s' % (body, separator, key, colon, text, tail)

@@ -27,13 +27,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
 from proxy.context.slot import Slot
 from proxy.events import Op, Verdict
 from proxy.resp.reply import Reply
+
+HEAD: Final = 6
+"""First bytes of a job that show whose it may be, where its key does not: `Framework.heads`."""
 
 
 class Role(IntEnum):
@@ -89,6 +92,8 @@ class Fields(msgspec.Struct, frozen=True):
     batch_id: str = ""
     error: str = ""
     worker: str = ""
+    handle: str = ""
+    """What its acknowledgement will name it by (`Operation.ref`), where that is not its id."""
 
 
 class Operation(msgspec.Struct):
@@ -145,6 +150,13 @@ class Framework(Protocol):
     """Frameworks of one family pass jobs on to each other: they share identities, and so traces."""
     commands: frozenset[bytes]
     """Upper-case names of the commands it wants to see."""
+    rewritable: frozenset[bytes]
+    """Those of ``commands``, besides pushes and XADD, that may be rewritten if their argument 1 is a key of ours."""
+    heads: frozenset[bytes]
+    """What its jobs begin with (`HEAD` bytes each), if their keys may have any name; else none.
+
+    `read` is then asked of commands on keys that nobody claims, and answers None unless the job is surely its own.
+    """
     inject: bool
     end: End
     acked: Verdict

@@ -53,6 +53,8 @@ class ListShape:
     name: str
     family: str
     commands = PUSHES | _POPS | _MOVES | {b"LREM", b"LTRIM", b"DEL", b"UNLINK", b"SET", b"SETEX"}
+    rewritable: frozenset[bytes] = frozenset()
+    heads: frozenset[bytes] = frozenset()
     inject: bool
     end: End
     acked = Verdict.SUCCESS

@@ -1,15 +1,27 @@
-"""Whose command it is: one look-up by name, one by key, however many frameworks and queues there are."""
+"""Whose command it is: one look-up by name, one by key, however many frameworks and queues there are.
+
+Some frameworks let the user name the queues as he likes.  Their jobs are known by what they begin with: a push of
+such a job, or a blocking pop that delivers one, shows whose key it is, and that is remembered.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
-from proxy.frameworks.base import Framework, Frameworks, Intent
+from proxy.frameworks.base import HEAD, Framework, Frameworks, Intent, Operation
 from proxy.frameworks.list_shape import PUSHES
-from proxy.resp.commands import keys
+from proxy.resp.commands import SCRIPTS, keys
+from proxy.resp.reply import Reply
 
 _REMEMBERED: Final = 16_384
 """Keys whose owner is remembered. More than that are keys of ever new names, which are not queues."""
+_LEARNED: Final = 4096
+"""Keys whose owner was known by a job. More than that are keys of ever new names, too."""
+_REPLIES: Final = frozenset((b"BLPOP", b"BRPOP", b"BLMPOP", b"BLMOVE", b"BRPOPLPUSH", b"XREADGROUP"))
+"""Commands that wait for a job, and tell its key only with it."""
+_LEAVES: Final = 8
+"""Strings of a reply that are looked at."""
 
 
 LONG: Final = 1024
@@ -20,9 +32,15 @@ class Router:
     def __init__(self, frameworks: Frameworks) -> None:
         self.frameworks = tuple(frameworks)
         self.commands: frozenset[bytes] = frozenset().union(*(framework.commands for framework in frameworks))
-        self.rewritable: frozenset[bytes] = self.commands & (PUSHES | {b"XADD"})
+        self.rewritable: frozenset[bytes] = self.commands & (PUSHES | {b"XADD"}).union(
+            *(framework.rewritable for framework in frameworks)
+        )
         """Commands that an enqueue may be: held until they are whole."""
+        pushes = PUSHES | {b"XADD"} if any(framework.heads for framework in frameworks) else frozenset()
+        self._open = self.rewritable & (SCRIPTS | pushes)
         self._owners: dict[bytes, Framework | None] = {}
+        self._learned: dict[bytes, Framework] = {}
+        self._heads = {head: framework for framework in reversed(self.frameworks) for head in framework.heads}
 
     def owner(self, key: bytes) -> Framework | None:
         """The framework that ``key`` belongs to; the first one configured, where several claim it."""
@@ -34,10 +52,11 @@ class Router:
             if len(self._owners) >= _REMEMBERED:
                 self._owners.clear()
             claimed = (framework for framework in self.frameworks if framework.role(key) is not None)
-            return self._owners.setdefault(key, next(claimed, None))
+            return self._owners.setdefault(key, next(claimed, None) or self._learned.get(key))
 
-    def claims(self, key: bytes) -> bool:
-        return self.owner(key) is not None
+    def claims(self, name: bytes, key: bytes) -> bool:
+        """Whether a command may be one to rewrite: its argument 1 is somebody's key, or the rest may show whose."""
+        return self.owner(key) is not None or name.upper() in self._open
 
     def read(self, name: bytes, args: list[bytes]) -> Intent | None:
         """What the command means to the framework that owns the first of its keys that anybody owns."""
@@ -45,4 +64,59 @@ class Router:
             framework = self.owner(key)
             if framework is not None:
                 return framework.read(name, args) if name in framework.commands else None
-        return None
+        return self._recognise(name, args) if self._heads else None
+
+    def _recognise(self, name: bytes, args: list[bytes]) -> Intent | None:
+        """A command on keys that are nobody's so far."""
+        if name in _REPLIES:
+            first = next(iter(self._heads.values()))
+            return Intent(first, args, self._delivered)
+        # A stream's job is the value of its entry's last field.
+        at = 2 if name in PUSHES else -1
+        if name not in self.rewritable or len(args) < 3:
+            return None
+        framework = self._heads.get(args[at][:HEAD])
+        if framework is None or name not in framework.commands:
+            return None
+        intent = framework.read(name, args)
+        if intent is not None and intent.jobs:
+            self._learn(args[1], framework)
+        return intent
+
+    def _delivered(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
+        """The reply of a command of `_REPLIES`: if it has a job, its key is known from now on."""
+        framework = next(filter(None, (self._heads.get(leaf[:HEAD]) for leaf in _leaves(reply))), None)
+        name = intent.args[0].upper()
+        if framework is None or name not in framework.commands:
+            return
+        known = framework.read(name, intent.args)
+        if known is None:
+            return
+        intent.framework = framework
+        for operation in known.finish(known, reply):
+            self._learn(operation.key, framework)
+            yield operation
+
+    def _learn(self, key: bytes, framework: Framework) -> None:
+        if len(self._learned) >= _LEARNED:
+            self._learned.clear()
+        if len(key) <= LONG:
+            self._learned[key] = framework
+            self._owners.pop(key, None)
+
+
+def _leaves(reply: Reply) -> list[bytes]:
+    """The first strings of a reply, however deep."""
+    found: list[bytes] = []
+    rest: list[object] = [reply]
+    for _ in range(8 * _LEAVES):
+        if not rest or len(found) >= _LEAVES:
+            break
+        item = rest.pop()
+        if isinstance(item, bytes):
+            found.append(item)
+        elif isinstance(item, list):
+            rest.extend(reversed(item[:_LEAVES]))
+        elif isinstance(item, dict):
+            rest.extend(list(item.values())[:_LEAVES])
+    return found

@@ -55,6 +55,8 @@ class Streams:
     commands = frozenset(
         (b"XADD", b"XREADGROUP", b"XREAD", b"XACK", b"XCLAIM", b"XAUTOCLAIM", b"XDEL", b"DEL", b"UNLINK")
     )
+    rewritable: frozenset[bytes] = frozenset()
+    heads: frozenset[bytes] = frozenset()
     end = End.ACK
     acked = Verdict.SUCCESS
     backs_off_inside = False

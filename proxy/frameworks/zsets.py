@@ -45,6 +45,8 @@ class Zsets:
     family = "list"
     commands = _POPS | {b"ZADD", b"ZREM", b"DEL", b"UNLINK"}
     inject = False
+    rewritable: frozenset[bytes] = frozenset()
+    heads: frozenset[bytes] = frozenset()
     acked = Verdict.UNKNOWN
     backs_off_inside = False
 

@@ -249,7 +249,8 @@ class Session:
     def _report(self, pending: Pending, operations: Iterable[Operation], now: int, outcome: Outcome) -> None:
         intent = pending.intent
         assert intent is not None
-        framework, batch = intent.framework, list(operations)
+        batch = list(operations)
+        framework = intent.framework  # only now: it may be known by the reply alone
         for operation in batch:
             if operation.op is Op.DEQUEUE and framework.end is End.NEXT_POP:
                 self._popping = (self._popping or set()) | {framework}

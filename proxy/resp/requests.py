@@ -34,7 +34,7 @@ class Watch(IntEnum):
     COPY = 1
     """Collect its arguments; forward it as it comes."""
     HOLD = 2
-    """It may be rewritten if its key (argument 1) is claimed: collect it, and hold it back until it is whole."""
+    """It may be rewritten if its argument 1 is claimed: collect it, and hold it back until it is whole."""
 
 
 class Command(msgspec.Struct, gc=False):
@@ -54,7 +54,7 @@ class Command(msgspec.Struct, gc=False):
 class RequestFramer:
     """``feed`` a chunk, call ``next`` until None, forward ``buffer`` up to ``free``, then ``keep`` the rest.
 
-    ``claims(key)`` tells whether a command to be held has a key that is anybody's; at most ``limit`` bytes of one
+    ``claims(name, argument 1)`` tells whether a command to be held may be anybody's; at most ``limit`` bytes of one
     command are collected.
     """
 
@@ -78,7 +78,7 @@ class RequestFramer:
         "released",
     )
 
-    def __init__(self, watched: Mapping[bytes, Watch], claims: Callable[[bytes], bool], limit: int) -> None:
+    def __init__(self, watched: Mapping[bytes, Watch], claims: Callable[[bytes, bytes], bool], limit: int) -> None:
         self.watch(watched, claims, limit)
         self.buffer = b""
         self.released = 0
@@ -99,7 +99,7 @@ class RequestFramer:
         self._need = 0  # bytes without which a watched command cannot go on
         self._parts: list[bytes] = []
 
-    def watch(self, watched: Mapping[bytes, Watch], claims: Callable[[bytes], bool], limit: int) -> None:
+    def watch(self, watched: Mapping[bytes, Watch], claims: Callable[[bytes, bytes], bool], limit: int) -> None:
         """Look for others from the next command on; one that is being read is read to its end."""
         self._watched = watched
         self._claims = claims
@@ -263,7 +263,7 @@ class RequestFramer:
                 return False
             args.append(self.buffer[begin:end])
             self._at = end + 2
-            if self._hold and len(args) == 2 and not self._claims(args[1]):
+            if self._hold and len(args) == 2 and not self._claims(args[0], args[1]):
                 self._leave(self._argc - 2)
                 return True
         return True

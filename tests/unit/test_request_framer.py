@@ -26,7 +26,7 @@ streams = st.lists(st.one_of(commands, commands, oddities), min_size=1, max_size
 
 def read(chunks: list[bytes]) -> tuple[list[tuple[bytes, list[bytes]]], int, bytes, int]:
     """Commands, plain ones counted, what was forwarded and is held, how many were too big."""
-    framer = RequestFramer(WATCHED, lambda key: key == b"mine", LIMIT)
+    framer = RequestFramer(WATCHED, lambda name, key: key == b"mine", LIMIT)
     found: list[tuple[bytes, list[bytes]]] = []
     plain, forwarded = 0, b""
     for chunk in chunks:
@@ -63,7 +63,7 @@ def test_byte_by_byte_reads_the_same(stream: bytes) -> None:
 
 
 def test_only_what_may_be_rewritten_is_held() -> None:
-    framer = RequestFramer(WATCHED, lambda key: key == b"mine", LIMIT)
+    framer = RequestFramer(WATCHED, lambda name, key: key == b"mine", LIMIT)
 
     def forwarded(chunk: bytes) -> bytes:
         passed = framer.feed(chunk)
@@ -83,14 +83,14 @@ def test_only_what_may_be_rewritten_is_held() -> None:
 
 
 def test_redis_may_refuse_a_command_by_its_count_alone() -> None:
-    framer = RequestFramer(WATCHED, lambda key: True, LIMIT)
+    framer = RequestFramer(WATCHED, lambda name, key: True, LIMIT)
     assert framer.feed(b"*100\r\n") is None
     assert framer.next() is None
     assert framer.free == len(framer.buffer)
 
 
 def test_a_client_that_is_logged_in_has_its_command_held_from_its_first_byte() -> None:
-    framer = RequestFramer(WATCHED, lambda key: True, LIMIT)
+    framer = RequestFramer(WATCHED, lambda name, key: True, LIMIT)
     framer.heads = True
     assert framer.feed(b"PING\r\n*3\r\n$5\r\nLP") is None
     assert framer.next() is None
@@ -100,7 +100,7 @@ def test_a_client_that_is_logged_in_has_its_command_held_from_its_first_byte() -
 
 
 def test_a_key_of_nobody_lets_go_at_once() -> None:
-    framer = RequestFramer(WATCHED, lambda key: False, LIMIT)
+    framer = RequestFramer(WATCHED, lambda name, key: False, LIMIT)
     start = b"*3\r\n$5\r\nLPUSH\r\n$5\r\nother\r\n$9999999\r\nabc"
     assert framer.feed(start) is None
     assert framer.next() is None
@@ -108,7 +108,7 @@ def test_a_key_of_nobody_lets_go_at_once() -> None:
 
 
 def test_too_big_a_job_is_not_collected_and_counted_by_key() -> None:
-    framer = RequestFramer(WATCHED, lambda key: True, LIMIT)
+    framer = RequestFramer(WATCHED, lambda name, key: True, LIMIT)
     start = b"*3\r\n$5\r\nLPUSH\r\n$4\r\nmine\r\n$600\r\n"
     assert framer.feed(start) is None
     assert framer.next() is None
@@ -116,7 +116,7 @@ def test_too_big_a_job_is_not_collected_and_counted_by_key() -> None:
 
 
 def test_a_huge_count_allocates_nothing() -> None:
-    framer = RequestFramer(WATCHED, lambda key: True, LIMIT)
+    framer = RequestFramer(WATCHED, lambda name, key: True, LIMIT)
     assert framer.feed(b"*3000000000\r\n$3\r\nDEL\r\n$1\r\na\r\n") is None
     assert framer.next() is None
     assert framer.free == len(framer.buffer)
@@ -127,7 +127,7 @@ def test_a_huge_count_allocates_nothing() -> None:
     [b"*1\r\n:1\r\n", b"*1\r\n$x\r\n", b"*+1\r\n", b"*2\r\n$4\r\nLREM\r\n$-1\r\n", b"*1" * 40_000, b"P" * 70_000],
 )
 def test_what_redis_would_refuse_is_malformed(stream: bytes) -> None:
-    framer = RequestFramer(WATCHED, lambda key: True, LIMIT)
+    framer = RequestFramer(WATCHED, lambda name, key: True, LIMIT)
     assert framer.feed(stream) is None
     with pytest.raises(Malformed):
         framer.next()

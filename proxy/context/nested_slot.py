@@ -1,0 +1,83 @@
+"""A context as a member of an object inside a job: ``headers``, ``options``, ``labels`` …, spliced in as bytes.
+
+The inner object is found by walking the outer one's members, never by searching for its text: a job's arguments may
+hold the same text.  Inside, the rules are those of `proxy.context.json_slot`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from proxy.context.json_slot import KEY, json_slot, refused, splice
+from proxy.context.slot import EmptySlot, NoSlot, Slot, State
+from proxy.context.traceparent import SpanContext
+
+_OPEN: Final = re.compile(rb"[ \t\r\n]*\{")
+_NAME: Final = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_COMMA: Final = re.compile(rb"[ \t\r\n]*,")
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ABSENT: Final = NoSlot(State.REFUSED, "no_parent")
+_DUPLICATE: Final = NoSlot(State.REFUSED, "duplicate_parent")
+
+
+class NestedSlot(EmptySlot, frozen=True):
+    """An inner object, ``value[start:end]``, that has no member of our name yet."""
+
+    value: bytes
+    start: int
+    end: int
+    key: bytes = KEY
+
+    def write(self, context: SpanContext) -> bytes:
+        value, start, end = self.value, self.start, self.end
+        edited = splice(value[start:end], self.key, context.header(), value)
+        return b"%s%s%s" % (value[:start], edited, value[end:])
+
+
+def nested_slot(value: bytes, parent: str, key: bytes = KEY) -> Slot:
+    """The slot ``key`` of the object that is ``value``'s top-level member ``parent`` (a name without escapes).
+
+    No such member, or one that is no object, has none: nothing is ever added to the outer object.
+    """
+    refusal = refused(value)
+    if refusal is not None:
+        return refusal
+    span = _find(value, parent)
+    if isinstance(span, NoSlot):
+        return span
+    start, end = span
+    inner = json_slot(value[start:end], key)
+    return NestedSlot(value, start, end, key) if inner.state is State.EMPTY else inner
+
+
+def _find(value: bytes, parent: str) -> tuple[int, int] | NoSlot:
+    """Where the member begins and ends, in a value that is known to be an object."""
+    try:
+        members = _members.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return NoSlot(State.REFUSED, "not_json")
+    if parent not in members:
+        return _ABSENT
+    opened = _OPEN.match(value)
+    assert opened is not None
+    at, wanted = opened.end(), parent.encode()
+    # A decoded object has its members in the order of their first places, and the values of their last.
+    found: tuple[int, int] | None = None
+    for raw in members.values():
+        name = _NAME.match(value, at)
+        if name is None:
+            return _DUPLICATE
+        text = bytes(raw)
+        start, end = name.end(), name.end() + len(text)
+        if value[start:end] != text:
+            return _DUPLICATE
+        if name[1] == wanted:
+            found = start, end
+        comma = _COMMA.match(value, end)
+        at = comma.end() if comma is not None else end
+    if found is None or value[at:].strip(b" \t\r\n") != b"}":
+        return _DUPLICATE
+    return found
