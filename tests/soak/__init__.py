@@ -1,0 +1,1 @@
+"""Reloads, kills and restarts of redspan's processes, under load, for minutes."""
