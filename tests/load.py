@@ -102,8 +102,10 @@ class Load:
         self.stop()
         with client(url) as last:
             for key in list(last.scan_iter(f"{PROCESSING}:*")):
-                while last.rpoplpush(key, QUEUE) is not None:
-                    pass
+                while (held := last.rpop(key)) is not None:
+                    assert isinstance(held, bytes)
+                    if json.loads(held)["id"] not in self._done:
+                        self._finished(held)
             while (job := last.rpop(QUEUE)) is not None:
                 assert isinstance(job, bytes)
                 self._finished(job)
@@ -157,20 +159,23 @@ class Load:
 
     def _consume(self, one: redis.Redis, number: int) -> Iterator[None]:
         mine = f"{PROCESSING}:{number}"
-        while (left := one.rpop(mine)) is not None:
+        while (left := one.lindex(mine, -1)) is not None:
             assert isinstance(left, bytes)
-            self._finished(left)
+            # An error came between: before it was done, or before the answer that it was removed.
+            if json.loads(left)["id"] not in self._done:
+                self._finished(left)
+            one.lrem(mine, 1, left)  # type: ignore[arg-type]  # the library's types know no bytes here
         while True:
             job = one.brpoplpush(QUEUE, mine, 1)
             yield
             if job is not None:
                 assert isinstance(job, bytes)
+                self._finished(job)
                 began = time.monotonic()
                 removed = one.lrem(mine, 1, job)  # type: ignore[arg-type]  # the library's types know no bytes here
                 self._timed(began)
                 if removed != 1:
                     self.wrong.append(f"LREM answered {removed}")
-                self._finished(job)
                 yield
 
     def _stand_by(self, one: redis.Redis, number: int) -> Iterator[None]:
