@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.config import GoRedisWorkQueueSettings, ListSettings, StreamSettings, ZsetSettings
+from proxy.config import CelerySettings, GoRedisWorkQueueSettings, ListSettings, StreamSettings, ZsetSettings
+from proxy.frameworks.celery import Celery
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.streams import Streams
@@ -35,3 +36,7 @@ def streams(**options: Any) -> Streams:
 def zsets(**options: Any) -> Zsets:
     """``frameworks.zset`` with the sorted sets ``delayed*``."""
     return Zsets(ZsetSettings(**{"queues": ("delayed*",), **options}))
+
+
+def celery(**options: Any) -> Celery:
+    return Celery(CelerySettings(**options))

@@ -17,6 +17,7 @@ from proxy.address import Address, masked, parse_bind, parse_upstream
 from proxy.config import collector
 from proxy.config.collector import ClientTls, Collector, ExportProtocol
 from proxy.config.frameworks import (
+    CelerySettings,
     Frameworks,
     FrameworkSettings,
     GoRedisWorkQueueSettings,
@@ -47,6 +48,7 @@ from proxy.config.values import (
 
 __all__ = [
     "Admin",
+    "CelerySettings",
     "ClientTls",
     "Collector",
     "Conflict",

@@ -143,6 +143,15 @@ class GoRedisWorkQueueSettings(FrameworkSettings, frozen=True):
 _FIELDS: Final = {field.name: field.default for field in msgspec.structs.fields(GoRedisWorkQueueSettings)}
 
 
+class CelerySettings(FrameworkSettings, frozen=True):
+    """Celery, with Redis as its broker."""
+
+    prefix: Prefix = ""
+    """Its ``global_keyprefix``, of broker and result backend."""
+    unacked_key: Key = "unacked"
+    """Its ``broker_transport_options.unacked_key``."""
+
+
 class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-work-queue"}):
     """One section for each job framework."""
 
@@ -154,3 +163,5 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """Sorted sets of the user's own; nothing until queues are named."""
     go_redis_work_queue: GoRedisWorkQueueSettings = GoRedisWorkQueueSettings()
     """The Go job queue of that name."""
+    celery: CelerySettings = CelerySettings()
+    """Celery, on Redis as its broker."""

@@ -76,7 +76,7 @@ class Fields(msgspec.Struct, frozen=True):
     id: str = ""
     type: str = ""
     attempt: int = 0
-    """0 for the first attempt."""
+    """0 for the first attempt; -1 where the job does not say: the tracer counts."""
     max_attempts: int = -1
     created_at: int = 0
     """When it was submitted: repeated by its retries."""
@@ -163,6 +163,8 @@ class Framework(Protocol):
     """What an `ACK` says of the attempt when nothing else did."""
     backs_off_inside: bool
     """A failed attempt lasts until its back-off is over: the worker waits while it holds the job."""
+    exclusive: bool
+    """A job has an id of its own and one holder at a time: who gets it has taken it from whoever had it."""
 
     def role(self, key: bytes) -> Role | None:
         """What ``key`` is for; None: not ours. Called once per key, then remembered."""

@@ -59,6 +59,7 @@ class ListShape:
     end: End
     acked = Verdict.SUCCESS
     backs_off_inside = False
+    exclusive = False
 
     def __init__(self, globs: Mapping[Role, Sequence[str]]) -> None:
         """``globs``: patterns of the keys of each role, as `fnmatch` reads them."""

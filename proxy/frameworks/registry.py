@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.frameworks.base import Framework
+from proxy.frameworks.celery import Celery
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.streams import Streams
@@ -25,4 +26,6 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(Zsets(options.zset))
     if options.go_redis_work_queue.enabled:
         frameworks.append(GoRedisWorkQueue(options.go_redis_work_queue))
+    if options.celery.enabled:
+        frameworks.append(Celery(options.celery))
     return tuple(frameworks)

@@ -60,6 +60,7 @@ class Streams:
     end = End.ACK
     acked = Verdict.SUCCESS
     backs_off_inside = False
+    exclusive = False
 
     def __init__(self, options: StreamSettings) -> None:
         self.inject = options.inject

@@ -49,6 +49,7 @@ class Zsets:
     heads: frozenset[bytes] = frozenset()
     acked = Verdict.UNKNOWN
     backs_off_inside = False
+    exclusive = False
 
     def __init__(self, options: ZsetSettings) -> None:
         self.end = End[options.end.upper()]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
 
-from proxy.context.carry import Carried, Carrier, Named
+from proxy.context.carry import NOTHING, Carried, Carrier, Named
 from proxy.context.sampling import Rates
 from proxy.context.traceparent import RANDOM, SAMPLED, SpanContext
-from proxy.events import Connection, JobEvent, digest
+from proxy.events import Carry, Connection, JobEvent, digest
 from proxy.frameworks.base import Fields, Framework
 from proxy.tracer import attributes as a
-from proxy.tracer.jobs import Delivery, Job, JobKey, Jobs, Status
+from proxy.tracer.jobs import Delivery, Description, Job, JobKey, Jobs, Status
 from proxy.tracer.measures import Measures
 from proxy.tracer.span import JobFacts, Kind, Operation, Span
 
@@ -52,6 +52,11 @@ class Seen(msgspec.Struct):
     fields: Fields
     upstream: str = ""
     service: str = ""
+    context: SpanContext | None = None
+    """What is stored with the job, as the relay saw or wrote it, or as an earlier description has it."""
+    carry: Carry = Carry.NONE
+    described: Description | None = None
+    """What was said of a job that this event only refers to."""
 
     def span(self, operation: Operation, kind: Kind, context: SpanContext, span_id: bytes) -> Span:
         """A span in the context's trace, over the command; no parent yet."""
@@ -98,39 +103,57 @@ class Book:
         """By connection: deliveries that end with its next pop."""
         self.held: Final[deque[tuple[int, Delivery]]] = deque()
         """Deliveries whose dequeue span waits, and until when."""
+        self.handles: Final[dict[tuple[str, int, str, bytes], JobKey]] = {}
+        """Names that jobs which are held go by until they are acknowledged."""
+        self.descriptions: Final[OrderedDict[JobKey, Description]] = OrderedDict()
+        """Of jobs that nobody has queued or taken yet, as far as is known here."""
         self.spans: list[Span] = []
         """Finished since they were last taken."""
 
     def job(self, seen: Seen, status: Status) -> tuple[Job, bool]:
         """The job that an event is about, and whether it was known."""
-        key, now = self._key(seen), seen.event.done
+        key, now = self.key(seen), seen.event.done
         job = self.jobs.get(key, now)
         if job is not None:
             return job, True
         job = self.jobs.add(key, status, now)
+        job.description = self.descriptions.pop(key, None)
         for old in self.jobs.excess():
             self.measures.evicted += 1
             self.forget(old)
         return job, False
 
     def known(self, seen: Seen) -> Job | None:
-        return self.jobs.get(self._key(seen), seen.event.done)
+        return self.jobs.get(self.key(seen), seen.event.done)
 
-    def _key(self, seen: Seen) -> JobKey:
-        event, fields = seen.event, seen.fields
-        identity: object = event.ref or fields.id or event.digest or digest(event.value)
-        created = fields.created_at if fields.id and not event.ref else 0
-        return (seen.upstream, event.db, seen.framework.family, identity, created)
+    def key(self, seen: Seen) -> JobKey:
+        """Which job an event is about: by reference, by what names it while it is held, or by what is in it."""
+        event, fields, family = seen.event, seen.fields, seen.framework.family
+        if event.ref:
+            place = (seen.upstream, event.db, family, event.ref)
+            return self.handles.get(place) or (*place, 0)
+        identity = fields.id.encode(errors="replace") or event.digest or digest(event.value)
+        return (seen.upstream, event.db, family, identity, fields.created_at if fields.id else 0)
 
     def forget(self, job: Job) -> None:
         for delivery in job.deliveries:
-            if delivery.open:
-                delivery.open = False
-                self.measures.flight(label(delivery.facts), -int(delivery.counted))
+            self.close(delivery)
+
+    def close(self, delivery: Delivery) -> None:
+        """Nothing that is still said of the job is about this delivery."""
+        if delivery.open:
+            delivery.open = False
+            self.measures.flight(label(delivery.facts), -int(delivery.counted))
+        if delivery.handle is not None:
+            self.handles.pop(delivery.handle, None)
+            delivery.handle = None
 
     def recover(self, seen: Seen) -> Carried:
         """The context that the job's value holds, or that follows from its identity."""
         event, framework = seen.event, seen.framework
+        if event.ref and not event.value:
+            told = seen.described
+            return NOTHING if told is None else Carried(Carry.FOUND, told.context, verified=told.verified)
         identity = framework.identity(event.value)
         named = identity and Named(framework.family, identity.submission, identity.attempt, identity.hop)
         sampler = self.rates.sampler(event.queue, event.key)
@@ -165,9 +188,7 @@ class Book:
 
     def drop(self, job: Job, delivery: Delivery) -> None:
         """It was none."""
-        if delivery.open:
-            delivery.open = False
-            self.measures.flight(label(delivery.facts), -int(delivery.counted))
+        self.close(delivery)
         delivery.dequeue = None
         job.deliveries.remove(delivery)
 

@@ -8,6 +8,7 @@ from proxy.frameworks.base import End
 from proxy.tracer import attributes as a
 from proxy.tracer.book import HOLD, KEY_LIMIT, Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
+from proxy.tracer.settle import taken_over
 from proxy.tracer.span import Kind, Link, Operation, Span, Value
 
 
@@ -30,13 +31,16 @@ def claim(book: Book, seen: Seen) -> None:
 def dequeue(book: Book, seen: Seen) -> None:
     event, framework = seen.event, seen.framework
     job, _ = book.job(seen, Status.RUNNING)
+    if framework.exclusive:
+        taken_over(book, job, seen)
     carried = book.recover(seen)
     stored = carried.context
     waiting = _stay(job, stored)
     facts: dict[str, Value] = {}
     if waiting is not None and stored is None:
         stored = waiting.context
-        facts[a.PAIRING] = "digest"
+        if not event.ref:
+            facts[a.PAIRING] = "digest"
     elif waiting is not None and stored is not None and stored.trace_id == waiting.context.trace_id:
         # The same, or the better one: a slot that was left empty says nothing of the parent.
         stored = waiting.context
@@ -46,7 +50,7 @@ def dequeue(book: Book, seen: Seen) -> None:
     if waiting is None and job.failed is not None:
         links = shown = (job.failed,)
         job.failed = None
-    if stored is not None and _too_old(book, seen, waiting):
+    if stored is not None and too_old(book, seen, waiting):
         shown += (Link(stored.trace_id, stored.span_id, "previous", stored.flags),) if stored.span_id else ()
         stored = None
     if stored is None:
@@ -76,6 +80,9 @@ def dequeue(book: Book, seen: Seen) -> None:
         claimed=event.op is Op.CLAIM,
         stay=waiting,
     )
+    if seen.fields.handle:
+        delivery.handle = (*job.key[:3], seen.fields.handle.encode(errors="replace"))
+        book.handles[delivery.handle] = job.key
     _give(book, job, delivery, span, undelivered=event.outcome is Outcome.UNDELIVERED)
 
 
@@ -92,7 +99,7 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
     job.status = Status.RUNNING
     if undelivered:
         span.error = span.facts[a.OUTCOME] = "undelivered"
-        delivery.open = False
+        book.close(delivery)
         job.status = Status.LOST
     else:
         job.delivered(delivery)
@@ -100,7 +107,7 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
             book.measures.evicted += 1
             book.drop(job, job.deliveries[0])
         delivery.open = delivery.framework.end is not End.NONE and delivery.verdict is not Verdict.UNKNOWN
-        delivery.counted = delivery.open and (bool(delivery.dest) or delivery.framework.end is End.NEXT_POP)
+        delivery.counted = delivery.open and _sure_to_end(delivery)
         book.measures.flight(label(span.job), int(delivery.counted))
         if delivery.framework.end is End.NEXT_POP:
             book.popped.setdefault(delivery.conn, []).append((job, delivery))
@@ -111,7 +118,14 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
         book.spans.append(span)
 
 
-def _too_old(book: Book, seen: Seen, waiting: Waiting | None) -> bool:
+def _sure_to_end(delivery: Delivery) -> bool:
+    """It is known who will say that it has ended."""
+    framework = delivery.framework
+    always = framework.exclusive and framework.acked is not Verdict.UNKNOWN
+    return bool(delivery.dest) or framework.end is End.NEXT_POP or always
+
+
+def too_old(book: Book, seen: Seen, waiting: Waiting | None) -> bool:
     policy, event = book.policy, seen.event
     fields = seen.fields
     # When a retry was put on the queue does not follow from when its job was created.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from proxy.context.traceparent import SpanContext, unpack
+from proxy.context.traceparent import SpanContext
 from proxy.events import Carry, JobEvent, Op, Outcome, Verdict
 from proxy.tracer import attributes as a
 from proxy.tracer.book import Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
-from proxy.tracer.settle import end
-from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
+from proxy.tracer.settle import given_back
+from proxy.tracer.span import Kind, Link, Operation, Span
 
 
 def enqueue(book: Book, seen: Seen) -> None:
@@ -24,7 +24,7 @@ def enqueue(book: Book, seen: Seen) -> None:
         # A retry can be taken by a worker who was waiting for it before it is known to be one.
         _again(book, job, seen, span, late)
         late.links += span.links
-        _pair(book, late, span, event)
+        _pair(book, late, span, seen)
         return
     stay = _moved(book, job, span, event)
     if known and stay is None:
@@ -57,16 +57,15 @@ def schedule(book: Book, seen: Seen) -> None:
 
 def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
     """The enqueue span, finished but for what other events say of the job; and the context that goes with the job."""
-    event = seen.event
-    context = unpack(event.context) if event.context else None
-    if context is None:
-        begun = book.begin(seen)
+    event, context = seen.event, seen.context
+    if context is None or not context.span_id:
+        begun = context or book.begin(seen)
         context = SpanContext(begun.trace_id, book.ids.span_id(), begun.flags)
-    found = event.carry is Carry.FOUND
+    found = seen.carry is Carry.FOUND
     span_id = book.ids.span_id() if found else context.span_id
     span = seen.span(Operation.ENQUEUE, Kind.CLIENT if found else Kind.PRODUCER, context, span_id)
     span.parent_id = context.span_id if found else event.previous
-    if event.carry is Carry.ADOPTED and event.previous:
+    if seen.carry is Carry.ADOPTED and event.previous:
         span.facts[a.PARENT_UNVERIFIED] = True
     _describe_enqueue(book, seen, span)
     book.spans.append(span)
@@ -106,8 +105,9 @@ def _describe_enqueue(book: Book, seen: Seen, span: Span) -> None:
     book.name_client(seen, span)
 
 
-def _pair(book: Book, delivery: Delivery, enqueue: Span, event: JobEvent) -> None:
+def _pair(book: Book, delivery: Delivery, enqueue: Span, seen: Seen) -> None:
     """The consumer was faster than the producer's reply: put the two together after all."""
+    event = seen.event
     delivery.paired = True
     dequeue = delivery.dequeue
     if dequeue is None:
@@ -115,11 +115,12 @@ def _pair(book: Book, delivery: Delivery, enqueue: Span, event: JobEvent) -> Non
     dequeue.start = min(max(dequeue.start, event.done), dequeue.end)
     dequeue.facts.pop(a.PARENT_UNVERIFIED, None)
     book.wait(dequeue, event.done, "wire")
-    if event.carry is Carry.NONE and not dequeue.parent_id:
+    if seen.carry is Carry.NONE and not dequeue.parent_id:
         # Nothing is stored that could have told the consumer: it is put into the trace now.
         dequeue.trace_id, dequeue.parent_id, dequeue.flags = enqueue.trace_id, enqueue.span_id, enqueue.flags
         dequeue.sampled = enqueue.sampled
-        dequeue.facts[a.PAIRING] = "digest"
+        if not event.ref:
+            dequeue.facts[a.PAIRING] = "digest"
         delivery.trace_id, delivery.sampled, delivery.flags = enqueue.trace_id, enqueue.sampled, enqueue.flags
     book.release(delivery)
 
@@ -134,12 +135,7 @@ def _again(book: Book, job: Job, seen: Seen, span: Span, late: Delivery | None =
     undecided = (one for one in before if one.open and one.verdict is Verdict.NONE and one.attempt <= fields.attempt)
     delivery = next(undecided, None)
     if delivery is not None:
-        delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "retry", Status.RETRYING
-        delivery.message = fields.error or delivery.message
-        delivery.events += (SpanEvent("job.retry", event.done, {a.RETRY_COUNT: fields.attempt}),)
-        job.failed = Link(delivery.trace_id, delivery.process_id, "retry_of", delivery.flags)
-        if not delivery.dest:
-            end(book, job, delivery, event.done)
+        given_back(book, job, delivery, seen)
     elif late is None and job.failed is None and not job.waiting and job.deliveries:
         last = job.deliveries[-1]
         job.failed = Link(last.trace_id, last.process_id, "previous", last.flags)

@@ -10,11 +10,11 @@ from typing import Final
 import msgspec
 
 from proxy.context.traceparent import SpanContext
-from proxy.events import Verdict
-from proxy.frameworks.base import Framework
+from proxy.events import Carry, Verdict
+from proxy.frameworks.base import Fields, Framework
 from proxy.tracer.span import JobFacts, Link, Span, SpanEvent
 
-JobKey = tuple[str, int, str, object, int]
+JobKey = tuple[str, int, str, bytes, int]
 """Upstream, database, framework, then id and creation time, or the digest of the stored bytes and 0."""
 
 
@@ -47,6 +47,19 @@ class Waiting(msgspec.Struct):
     """ns that it had spent in a scheduled set before it came here."""
 
 
+class Description(msgspec.Struct):
+    """What was said of a job in passing, for those commands that name it and no more."""
+
+    fields: Fields
+    context: SpanContext | None
+    """What is stored with it; without a span id where only its trace follows from its identity."""
+    carry: Carry
+    verified: bool
+    at: int
+    """When it was said, ns."""
+    size: int = 0
+
+
 class Delivery(msgspec.Struct):
     """One time that a job was given to a consumer."""
 
@@ -74,6 +87,10 @@ class Delivery(msgspec.Struct):
     status: Status = Status.RUNNING
     """What the job will be once this delivery has ended."""
     events: tuple[SpanEvent, ...] = ()
+    started: int = 0
+    """When the worker said that it begins, ns; 0: it has not."""
+    handle: tuple[str, int, str, bytes] | None = None
+    """Its place among `Book.handles`."""
     open: bool = True
     counted: bool = False
     """Among the jobs in flight: it is known who will end it."""
@@ -110,6 +127,10 @@ class Job(msgspec.Struct):
     """Span ids of the enqueue spans that this tracer made."""
     failed: Link | None = None
     """To the attempt before, for the next one."""
+    retries: int = 0
+    """Attempts that have failed, for jobs that do not say which one this is."""
+    description: Description | None = None
+    """Of a job that is known by reference."""
 
     def enqueued(self, stay: Waiting) -> None:
         """It waits once more."""
@@ -171,8 +192,9 @@ class Jobs:
         return job
 
     def put_away(self, job: Job) -> None:
-        """Nothing more is expected of it, unless its enqueue is still to be heard of: that is waited for a little."""
-        if self._jobs.pop(job.key, None) is not None and not job.deliveries[-1].paired:
+        """Nothing more is expected of it but what may come a little late: its enqueue, or the same once more."""
+        last = job.deliveries[-1]
+        if self._jobs.pop(job.key, None) is not None and (not last.paired or last.framework.exclusive):
             self._over[job.key] = job
 
     def excess(self) -> Iterator[Job]:

@@ -8,7 +8,7 @@ span       is made
 ========== ===============================================================================================
 enqueue    by ENQUEUE, at once
 dequeue    by DEQUEUE; where nothing is known of the enqueue yet, it is held for `HOLD` and starts no earlier than that
-process    by what ends the delivery: ACK, SETTLE, RECLAIM, NEXT_POP; or, without a processing list, by OUTCOME,
+process    by what ends the delivery: ACK, SETTLE, RETRY, RECLAIM, NEXT_POP; or, without a processing list, by OUTCOME,
            DEAD_LETTER or the push of the retry.  Never by expiry: an end that nobody saw is not made up.
 purge      by PURGE
 ========== ===============================================================================================
@@ -21,6 +21,7 @@ from typing import Final
 
 from proxy.context.carry import Carrier
 from proxy.context.sampling import Rates
+from proxy.context.traceparent import unpack
 from proxy.events import Connection, JobEvent, Op, Record, Verdict
 from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
@@ -30,6 +31,7 @@ from proxy.tracer.dequeue import claim, dequeue
 from proxy.tracer.enqueue import enqueue, schedule
 from proxy.tracer.jobs import Status
 from proxy.tracer.measures import Measures
+from proxy.tracer.reference import complete, describe, forget_descriptions
 from proxy.tracer.span import Kind, Operation, Span
 
 
@@ -68,6 +70,7 @@ class Lifecycle:
             book.release(book.held.popleft()[1])
         for job in book.jobs.expired(now):
             book.forget(job)
+        forget_descriptions(book, now)
         return self._finished()
 
     def flush(self) -> list[Span]:
@@ -90,11 +93,13 @@ class Lifecycle:
             return
         handler = _HANDLERS.get(event.op)
         if handler is not None:
-            seen = Seen(conn, framework, event, framework.fields(event.value))
+            context = unpack(event.context) if event.context else None
+            seen = Seen(conn, framework, event, framework.fields(event.value), context=context, carry=event.carry)
             connection = book.connections.get(conn)
             if connection is not None:
                 seen.upstream = connection.upstream
                 seen.service = book.policy.services.get(connection.listener, "")
+            complete(book, seen)
             handler(book, seen)
 
     def _connection(self, worker: int, record: Connection) -> None:
@@ -104,13 +109,6 @@ class Lifecycle:
         else:
             settle.next_pop(self._book, conn, record.at, None)
             self._book.connections.pop(conn, None)
-
-
-def _cancel(book: Book, seen: Seen) -> None:
-    job = book.known(seen)
-    if job is not None and job.waiting:
-        job.waiting.pop(0)
-        job.status = Status.CANCELLED
 
 
 def _move(book: Book, seen: Seen) -> None:
@@ -146,7 +144,10 @@ _HANDLERS: Final[dict[Op, Callable[[Book, Seen], None]]] = {
     Op.SETTLE: settle.settle,
     Op.ACK: settle.ack,
     Op.RECLAIM: settle.reclaim,
-    Op.CANCEL: _cancel,
+    Op.CANCEL: settle.cancel,
+    Op.DESCRIBE: describe,
+    Op.START: settle.start,
+    Op.RETRY: settle.retry,
     Op.MOVE: _move,
     Op.HEARTBEAT: _heard,
     Op.PURGE: _purge,

@@ -45,12 +45,69 @@ def settle(book: Book, seen: Seen) -> None:
     job = book.known(seen)
     delivery = None if job is None else _find(job, seen, None)
     if job is None or delivery is None:
-        book.measures.orphans += 1
+        # One that has ended may be said to have, twice.
+        book.measures.orphans += job is None or not job.deliveries
         return
-    delivery.verdict = seen.event.verdict
+    event = seen.event
+    delivery.verdict = event.verdict
     if delivery.verdict is Verdict.FAILURE:
-        delivery.error = delivery.error or "failure"
-    end(book, job, delivery, seen.event.done)
+        delivery.error = event.error or delivery.error or "failure"
+    delivery.worker = event.worker or delivery.worker
+    end(book, job, delivery, event.done)
+
+
+def start(book: Book, seen: Seen) -> None:
+    """The worker begins: what it had received before was waiting there."""
+    job = book.known(seen)
+    delivery = None if job is None else _find(job, seen, None)
+    if delivery is not None:
+        delivery.started = delivery.started or seen.event.done
+        delivery.worker = seen.event.worker or delivery.worker
+
+
+def retry(book: Book, seen: Seen) -> None:
+    """The attempt has failed, and there will be another."""
+    job = book.known(seen)
+    delivery = None if job is None else _find(job, seen, None)
+    if job is None or delivery is None:
+        book.measures.orphans += job is None or not job.deliveries
+        return
+    given_back(book, job, delivery, seen)
+
+
+def given_back(book: Book, job: Job, delivery: Delivery, seen: Seen) -> None:
+    event, fields = seen.event, seen.fields
+    job.retries += 1
+    count = fields.attempt if fields.attempt > delivery.attempt else job.retries
+    delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "retry", Status.RETRYING
+    delivery.message = fields.error or delivery.message
+    delivery.events += (SpanEvent("job.retry", event.done, {a.RETRY_COUNT: count}),)
+    job.failed = Link(delivery.trace_id, delivery.process_id, "retry_of", delivery.flags)
+    if not delivery.dest:
+        end(book, job, delivery, event.done)
+
+
+def taken_over(book: Book, job: Job, seen: Seen) -> None:
+    """The job is given to somebody: who had it before has it no more."""
+    for delivery in job.deliveries:
+        if delivery.open and delivery.verdict is Verdict.NONE and delivery.attempt == seen.fields.attempt:
+            job.retries += 1
+            delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "redelivered", Status.RETRYING
+            job.failed = Link(delivery.trace_id, delivery.process_id, "redelivered_from", delivery.flags)
+            end(book, job, delivery, seen.event.done)
+
+
+def cancel(book: Book, seen: Seen) -> None:
+    """Removed: while it waits, nobody will get it; from whoever has it, the event says how that ended."""
+    event, job = seen.event, book.known(seen)
+    if job is None:
+        return
+    if job.waiting:
+        job.waiting.pop(0)
+        job.status = Status.CANCELLED
+    elif event.verdict is not Verdict.NONE and (delivery := _find(job, seen, None)) is not None:
+        delivery.verdict, delivery.error = event.verdict, event.error
+        end(book, job, delivery, event.done)
 
 
 def ack(book: Book, seen: Seen) -> None:
@@ -70,10 +127,11 @@ def ack(book: Book, seen: Seen) -> None:
 def reclaim(book: Book, seen: Seen) -> None:
     event = seen.event
     job, _ = book.job(seen, Status.UNKNOWN)
-    delivery = _find(job, seen, event.dest or event.key)
+    delivery = _find(job, seen, None if seen.framework.exclusive else event.dest or event.key)
     if delivery is None:
         book.measures.orphans += 1
         return
+    job.retries += 1
     delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "reclaimed", Status.RETRYING
     job.failed = Link(delivery.trace_id, delivery.process_id, "reclaimed_from", delivery.flags)
     end(book, job, delivery, event.done)
@@ -90,7 +148,7 @@ def next_pop(book: Book, conn: tuple[int, int], at: int, framework: Framework | 
 
 
 def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = False) -> None:
-    delivery.open = False
+    book.close(delivery)
     book.release(delivery)
     if delivery.status is Status.RUNNING:
         delivery.status = _STATUS.get(delivery.verdict, Status.UNKNOWN)
@@ -99,9 +157,9 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
         if job.over:
             book.jobs.put_away(job)
     facts = delivery.facts
-    last = max(at, delivery.at)
-    book.measures.flight(label(facts), -int(delivery.counted))
-    book.measures.processed(label(facts), last - delivery.at)
+    begun = delivery.started or delivery.at
+    last = max(at, begun)
+    book.measures.processed(label(facts), last - begun)
     if facts.framework in book.policy.without_process:
         return
     span = Span(
@@ -110,7 +168,7 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
         trace_id=delivery.trace_id,
         span_id=delivery.process_id,
         parent_id=delivery.dequeue_id,
-        start=delivery.at,
+        start=begun,
         end=last,
         job=facts,
         sampled=delivery.sampled,
@@ -119,7 +177,7 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
         events=delivery.events,
         service=delivery.service,
     )
-    span.facts = {a.DURATION_MS: (last - delivery.at) / 1e6}
+    span.facts = {a.DURATION_MS: (last - begun) / 1e6}
     _describe_end(delivery, span)
     if inferred:
         span.facts[a.END_INFERRED] = True
@@ -127,7 +185,7 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
 
 
 def _describe_end(delivery: Delivery, span: Span) -> None:
-    again = delivery.error in ("retry", "reclaimed")
+    again = delivery.status is Status.RETRYING
     if delivery.verdict is Verdict.FAILURE:
         span.error = delivery.error or "failure"
         if delivery.message:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from proxy.config import Listener
+from proxy.config import Frameworks, Listener
 from proxy.config.sources import ConfigError, load
 from tests.unit.settings import RATE, SEED, Write, problems
+
+KNOWN = ", ".join(field.encode_name for field in msgspec.structs.fields(Frameworks))
 
 
 class TestProblems:
@@ -78,9 +81,9 @@ class TestProblems:
                 'a glob that is not empty, such as orders:*, found ""',
             ),
             (
-                "frameworks: {list: {queues: [a, ]}, rq: {}}",
-                "frameworks.rq",
-                "a known key, found rq (there are list, stream, zset, go-redis-work-queue)",
+                "frameworks: {list: {queues: [a, ]}, kafka: {}}",
+                "frameworks.kafka",
+                f"a known key, found kafka (there are {KNOWN})",
             ),
             (
                 "frameworks: {list: {queues: [~]}}",
