@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from proxy.config import CelerySettings, GoRedisWorkQueueSettings, ListSettings, StreamSettings, ZsetSettings
+from proxy.config import (
+    CelerySettings,
+    GoRedisWorkQueueSettings,
+    ListSettings,
+    RqSettings,
+    StreamSettings,
+    ZsetSettings,
+)
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
+from proxy.frameworks.rq import Rq
 from proxy.frameworks.streams import Streams
 from proxy.frameworks.zsets import Zsets
 
@@ -36,6 +44,10 @@ def streams(**options: Any) -> Streams:
 def zsets(**options: Any) -> Zsets:
     """``frameworks.zset`` with the sorted sets ``delayed*``."""
     return Zsets(ZsetSettings(**{"queues": ("delayed*",), **options}))
+
+
+def rq(**options: Any) -> Rq:
+    return Rq(RqSettings(**options))
 
 
 def celery(**options: Any) -> Celery:

@@ -23,6 +23,7 @@ from proxy.config.frameworks import (
     GoRedisWorkQueueSettings,
     JobPaths,
     ListSettings,
+    RqSettings,
     StreamSettings,
     ZsetSettings,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "Listener",
     "Log",
     "Relay",
+    "RqSettings",
     "Sampling",
     "Settings",
     "StreamSettings",

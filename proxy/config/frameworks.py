@@ -152,6 +152,13 @@ class CelerySettings(FrameworkSettings, frozen=True):
     """Its ``broker_transport_options.unacked_key``."""
 
 
+class RqSettings(FrameworkSettings, frozen=True):
+    """RQ."""
+
+    prefix: Prefix = "rq:"
+    """What all of its keys begin with."""
+
+
 class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-work-queue"}):
     """One section for each job framework."""
 
@@ -165,3 +172,5 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """The Go job queue of that name."""
     celery: CelerySettings = CelerySettings()
     """Celery, on Redis as its broker."""
+    rq: RqSettings = RqSettings()
+    """RQ."""

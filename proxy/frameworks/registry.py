@@ -8,6 +8,7 @@ from proxy.frameworks.base import Framework
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
+from proxy.frameworks.rq import Rq
 from proxy.frameworks.streams import Streams
 from proxy.frameworks.zsets import Zsets
 
@@ -28,4 +29,6 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(GoRedisWorkQueue(options.go_redis_work_queue))
     if options.celery.enabled:
         frameworks.append(Celery(options.celery))
+    if options.rq.enabled:
+        frameworks.append(Rq(options.rq))
     return tuple(frameworks)

@@ -76,7 +76,8 @@ def dequeue(book: Book, seen: Seen) -> None:
         service=seen.service,
         verdict=event.verdict,
         links=links,
-        paired=waiting is not None,
+        # One that waited elsewhere has been pushed in the meantime: that is yet to be heard of.
+        paired=waiting is not None and not (waiting.scheduled and waiting.key != event.key),
         claimed=event.op is Op.CLAIM,
         stay=waiting,
     )

@@ -22,6 +22,8 @@ def enqueue(book: Book, seen: Seen) -> None:
     if late is not None:
         job.enqueues.append(context.span_id)
         # A retry can be taken by a worker who was waiting for it before it is known to be one.
+        if late.stay is not None:
+            _leave(late.stay, span, event)
         _again(book, job, seen, span, late)
         late.links += span.links
         _pair(book, late, span, seen)
@@ -52,7 +54,7 @@ def schedule(book: Book, seen: Seen) -> None:
     if job.deliveries:
         _again(book, job, seen, span)
     job.status = Status.SCHEDULED
-    job.enqueued(Waiting(context, event.done, span.links, scheduled=True, due=due))
+    job.enqueued(Waiting(context, event.done, span.links, scheduled=True, key=event.key, due=due))
 
 
 def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
@@ -84,6 +86,12 @@ def _moved(book: Book, job: Job, span: Span, event: JobEvent) -> Waiting | None:
         # It was no worker who took it.
         book.drop(job, claim)
         stay = claim.stay
+    _leave(stay, span, event)
+    return stay
+
+
+def _leave(stay: Waiting, span: Span, event: JobEvent) -> None:
+    """The push ``span`` goes on with what began when the job was put aside."""
     if stay.context.trace_id != span.trace_id:
         span.links += (Link(stay.context.trace_id, stay.context.span_id, "scheduled", stay.context.flags),)
     elif not span.parent_id:
@@ -91,7 +99,6 @@ def _moved(book: Book, job: Job, span: Span, event: JobEvent) -> Waiting | None:
     span.facts[a.SCHEDULED_MS] = max(0, event.at - stay.since) / 1e6
     if stay.due:
         span.facts[a.LATE_MS] = max(0, event.at - stay.due) / 1e6
-    return stay
 
 
 def _describe_enqueue(book: Book, seen: Seen, span: Span) -> None:
@@ -114,6 +121,11 @@ def _pair(book: Book, delivery: Delivery, enqueue: Span, seen: Seen) -> None:
         return
     dequeue.start = min(max(dequeue.start, event.done), dequeue.end)
     dequeue.facts.pop(a.PARENT_UNVERIFIED, None)
+    stay, context = delivery.stay, seen.context
+    if stay is not None:
+        dequeue.facts[a.SCHEDULED_MS] = max(0, event.at - stay.since) / 1e6
+        if context is not None and context.span_id and context.trace_id == dequeue.trace_id:
+            dequeue.parent_id = context.span_id
     book.wait(dequeue, event.done, "wire")
     if seen.carry is Carry.NONE and not dequeue.parent_id:
         # Nothing is stored that could have told the consumer: it is put into the trace now.

@@ -41,6 +41,8 @@ class Waiting(msgspec.Struct):
     links: tuple[Link, ...] = ()
     scheduled: bool = False
     """In a scheduled set, not in a queue."""
+    key: bytes = b""
+    """Of the scheduled set."""
     due: int = 0
     """When it may leave the scheduled set, ns; 0: at any time."""
     before: int = 0

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from proxy.events import Carry
+from proxy.events import Carry, Op
 from proxy.frameworks.base import Fields
 from proxy.tracer import attributes as a
 from proxy.tracer.book import KEY_LIMIT, Book, Seen
@@ -28,7 +28,7 @@ def complete(book: Book, seen: Seen) -> None:
     """Add to an event what was said before of the job it names, and count the attempts of one that does not."""
     event = seen.event
     by_reference = bool(event.ref) and not event.value
-    if not by_reference and seen.fields.attempt >= 0:
+    if event.op is Op.DESCRIBE or (not by_reference and seen.fields.attempt >= 0):
         return
     job = book.known(seen)
     if by_reference:

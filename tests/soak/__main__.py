@@ -135,6 +135,8 @@ def main() -> int:
             soak.run(began + asked.minutes * 60)
             load.stop()
             unexplained = soak.unexplained()
+            # The tracer may have been killed a moment ago.
+            sidecar.wait_for(lambda: sidecar.metric("redspan_blind_total") >= 0, "no metrics at the end")
             blind = sidecar.metric("redspan_blind_total")
             code = sidecar.stop()
             totals = load.settle(server.url)
