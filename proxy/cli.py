@@ -160,6 +160,8 @@ def _summary(file: Path, loaded: Loaded) -> list[str]:
     settings = loaded.settings
     lines = [str(file)]
     lines += [f"{one.bind_address.display()} -> {one.upstream_address.display()}" for one in settings.listeners]
+    if settings.tracing.enabled:
+        lines.append(f"jobs: {', '.join(settings.frameworks.traced()) or 'none: name your queues in frameworks'}")
     lines.append(f"spans: {settings.tracing.destinations()}")
     lines.append(f"admin: {settings.admin.bind_address.display()}")
     return [f"ok  {line}" for line in lines]

@@ -237,6 +237,9 @@ class Supervisor:
         routes = ", ".join(f"{here.display()} -> {there.address.display()}" for here, there in self._relay.routes)
         spans = settings.tracing.destinations()
         workers = f" by {settings.relay.workers} workers" if settings.relay.workers > 1 else ""
+        traced = ", ".join(settings.frameworks.traced()) if settings.tracing.enabled else "none"
         log.info(
-            "started", f"redspan {__version__}: {routes}{workers}; admin {bound(admin[0]).display()}; spans {spans}"
+            "started",
+            f"redspan {__version__}: {routes}{workers}; jobs of {traced or 'nobody'}; "
+            f"admin {bound(admin[0]).display()}; spans {spans}",
         )

@@ -280,4 +280,7 @@ class Settings(Section, frozen=True):
             target = listener.upstream_address
             if bound := binds.get(Address(host=target.host, port=target.port, path=target.path)):
                 yield Conflict(("listeners", i, "upstream"), "Redis", f"redspan itself ({dotted(bound)})", bound)
+        yield from self.frameworks.conflicts()
+        if self.tracing.identity_key_file:
+            yield from collector.unreadable(("tracing", "identity_key_file"), self.tracing.identity_key_file)
         yield from collector.conflicts(self.tracing.collectors())

@@ -126,6 +126,18 @@ def _with_scheme(endpoint: str) -> str:
     return endpoint if not endpoint or "://" in endpoint else f"http://{endpoint}"
 
 
+def unreadable(path: KeyPath, file: str) -> Iterator[Conflict]:
+    """A file that has to be there when redspan starts, and is not."""
+    try:
+        with open(file, "rb") as opened:  # noqa: PTH123  # an empty path is no path
+            empty = not opened.read(64).strip()
+    except OSError as error:
+        yield Conflict(path, "a file that can be read", f"{file}: {error.strerror}", path)
+        return
+    if empty:
+        yield Conflict(path, "a file with at least 16 random bytes", f"{file}, which is empty", path)
+
+
 def conflicts(collectors: Iterable[tuple[KeyPath, Collector]]) -> Iterator[Conflict]:
     """What does not go together in one of them, or in two; with the paths of their settings."""
     seen: dict[tuple[object, ...], KeyPath] = {}

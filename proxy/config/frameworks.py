@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from proxy.config.values import Glob, Key, Natural, OptionalPath, Path, Prefix, Section
+from proxy.config.values import (
+    Conflict,
+    Glob,
+    Key,
+    KeyPath,
+    Natural,
+    OptionalPath,
+    Path,
+    Prefix,
+    Section,
+    dotted,
+)
 
 Relation: TypeAlias = Literal["parent", "link"]
 
@@ -159,6 +172,10 @@ class RqSettings(FrameworkSettings, frozen=True):
     """What all of its keys begin with."""
 
 
+_TAKING: Final = ("dead_letter", "completed", "processing")
+"""Roles that come before that of a queue, where a key could have both."""
+
+
 class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-work-queue"}):
     """One section for each job framework."""
 
@@ -174,3 +191,29 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """Celery, on Redis as its broker."""
     rq: RqSettings = RqSettings()
     """RQ."""
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Queues that would not be traced: another role takes their keys first."""
+        for section, settings in (("list", self.list), ("go-redis-work-queue", self.go_redis_work_queue)):
+            path: KeyPath = ("frameworks", section)
+            others = [role for role in _TAKING if getattr(settings, role)]
+            if not settings.queues and others:
+                beside = dotted((*path, "queues"))
+                yield Conflict((*path, others[0]), f"{beside} beside it", "none", (*path, "queues"))
+            for queue in settings.queues:
+                for role in _TAKING:
+                    if any(_covers(glob, queue) for glob in getattr(settings, role)):
+                        wanted = f"lists that {role} does not take"
+                        yield Conflict((*path, "queues"), wanted, f'"{queue}"', (*path, role))
+
+    def traced(self) -> Sequence[str]:
+        """In words: what is recognised, and of the user's own queues, which."""
+        own = (("list", self.list), ("stream", self.stream), ("zset", self.zset))
+        named = [f"{name} ({', '.join(one.queues)})" for name, one in own if one.enabled and one.queues]
+        known = ("go_redis_work_queue", "celery", "rq")
+        return [*named, *(name.replace("_", "-") for name in known if getattr(self, name).enabled)]
+
+
+def _covers(glob: str, queue: str) -> bool:
+    plain = not any(mark in queue for mark in "*?[")
+    return glob == queue or (plain and fnmatchcase(queue, glob))

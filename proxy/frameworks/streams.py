@@ -67,6 +67,7 @@ class Streams:
         self._queues = compile_globs(options.queues)
         self._envelope = Envelope(options)
         self._identified = bool(options.identity)
+        self._counts = bool(options.attempt)
         self._slot = options.slot.encode()
 
     def role(self, key: bytes) -> Role | None:
@@ -87,7 +88,8 @@ class Streams:
         milliseconds = entry_id.partition(b"-")[0]
         added = paths.when(int(milliseconds)) if milliseconds.isdigit() and len(milliseconds) < 20 else 0
         own = name(entry_id)
-        return replace(fields, id=fields.id or own, enqueued_at=fields.enqueued_at or added)
+        attempt = fields.attempt if self._counts else -1
+        return replace(fields, id=fields.id or own, enqueued_at=fields.enqueued_at or added, attempt=attempt)
 
     def summary(self, value: bytes) -> bytes:
         entry_id, flat = unpack(value)

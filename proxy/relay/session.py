@@ -8,6 +8,7 @@ the bytes go on: the session turns blind, counts why, and from then on gives bac
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -250,6 +251,7 @@ class Session:
         intent = pending.intent
         assert intent is not None
         batch = list(operations)
+        alike = Counter(operation.op for operation in batch)
         framework = intent.framework  # only now: it may be known by the reply alone
         for operation in batch:
             if operation.op is Op.DEQUEUE and framework.end is End.NEXT_POP:
@@ -283,7 +285,7 @@ class Session:
                     outcome=outcome,
                     error=operation.error,
                     worker=operation.worker,
-                    batch=len(batch),
+                    batch=alike[operation.op],
                 )
             )
 

@@ -105,6 +105,21 @@ class TestProblems:
                 "frameworks.list.slot",
                 'a top-level key, such as traceparent, found "a.b" (a path into the job is not in this release)',
             ),
+            (
+                "frameworks: {list: {queues: [a, dead], dead_letter: [d*]}}",
+                "frameworks.list.queues",
+                'lists that dead_letter does not take, found "dead"',
+            ),
+            (
+                "frameworks: {list: {processing: [p]}}",
+                "frameworks.list.processing",
+                "frameworks.list.queues beside it, found none",
+            ),
+            (
+                "tracing: {identity_key_file: /nowhere/key}",
+                "tracing.identity_key_file",
+                "a file that can be read, found /nowhere/key: No such file or directory",
+            ),
             ("frameworks: {list: {end: {}}}", "frameworks.list.end", "ack, next_pop or none, found a mapping"),
             (
                 "frameworks: {go-redis-work-queue: {prefix: 'a:*'}}",

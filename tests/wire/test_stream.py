@@ -152,7 +152,11 @@ def test_what_another_consumer_claims_runs_again_in_the_same_trace(command: str,
         "  queue.dequeue CLIENT jobs ~reclaimed_from\n"
         "    job.process CONSUMER jobs success ~reclaimed_from"
     )
-    assert [span.facts[WORKER_ID] for span in run.spans if span.operation == "job.process"] == ["w-1", "w-2"]
+    processes = [span for span in run.spans if span.operation == "job.process"]
+    assert [span.facts[WORKER_ID] for span in processes] == ["w-1", "w-2"]
+    # An entry does not say which delivery this is; and one entry is no batch.
+    assert [span.job.fields.attempt for span in processes] == [0, 1]
+    assert {event.batch for event in run.events} == {1}
 
 
 def test_a_consumer_that_begins_again_reads_what_it_had() -> None:
