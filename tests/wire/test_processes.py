@@ -65,7 +65,7 @@ class TestStart:
         assert sidecar.stop() == 0
         sidecar.settings["tracing"]["identity_key_file"] = "/nowhere/key"
         sidecar.start(ready=False)
-        assert sidecar.wait() == 1
+        assert sidecar.wait() == 2
         assert "tracing.identity_key_file" in sidecar.log
 
     def test_without_tracing_there_is_no_tracer(self, start_sidecar: StartSidecar, direct: redis.Redis) -> None:
