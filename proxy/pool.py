@@ -27,7 +27,7 @@ from proxy.listen import bound, close_listener, open_listeners, reserve
 from proxy.relay import process as told
 from proxy.relay.outbox import Counts, Outbox
 from proxy.relay.process import Place, Start
-from proxy.relay.server import bind_setting
+from proxy.relay.server import bind_setting, upstream_of
 from proxy.relay.upstream import Upstream
 from proxy.relay.worker import More, Parts
 
@@ -139,7 +139,7 @@ class Pool:
     @property
     def routes(self) -> list[tuple[Address, Upstream]]:
         return [
-            (bound(sock), Upstream(listener.upstream_address))
+            (bound(sock), upstream_of(listener))
             for listener, sockets in zip(self._settings.listeners, self._sockets, strict=True)
             for sock in sockets
         ]

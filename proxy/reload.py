@@ -89,13 +89,12 @@ class Reloader:
         self._say("warning", [f"only a restart changes {change}" for change in changes(new, loaded.settings)])
         told = changes(old, new)
         lines = [*map(str, told), f"settings read again: {f'{len(told)} changed' if told else 'nothing to change'}"]
-        # With whichever level lets it through.
-        first = old.log.level in ("debug", "info")
-        if first:
-            self._say("info", lines)
+        # With whichever level lets it through; that it is done, after it is, if the new one does.
+        before, after = (one.log.level in ("debug", "info") for one in (old, new))
+        early = (len(lines) - after) if before else 0
+        self._say("info", lines[:early])
         await commit()
-        if not first:
-            self._say("info", lines)
+        self._say("info", lines[early:])
 
     def _say(self, level: log.Level, lines: Iterable[str]) -> None:
         """A line each. Whoever asked twice is answered twice, so no two have the same cause."""

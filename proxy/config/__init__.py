@@ -15,7 +15,7 @@ from typing import Literal
 
 from proxy.address import Address, masked, parse_bind, parse_upstream
 from proxy.config import collector
-from proxy.config.collector import ClientTls, Collector, ExportProtocol
+from proxy.config.collector import Collector, ExportProtocol
 from proxy.config.frameworks import (
     CelerySettings,
     Frameworks,
@@ -27,6 +27,7 @@ from proxy.config.frameworks import (
     StreamSettings,
     ZsetSettings,
 )
+from proxy.config.tls import ClientTls, ServerTls, UpstreamTls, unreadable, wrong
 from proxy.config.values import (
     BatchSize,
     Bind,
@@ -64,9 +65,11 @@ __all__ = [
     "Relay",
     "RqSettings",
     "Sampling",
+    "ServerTls",
     "Settings",
     "StreamSettings",
     "Tracing",
+    "UpstreamTls",
     "ZsetSettings",
 ]
 
@@ -80,6 +83,12 @@ class Listener(Section, frozen=True):
     """Redis: also ``rediss://user:password@host:port`` and ``unix:///path``. No database number."""
     service_name: str = ""
     """``service.name`` of the spans from here; empty: `Tracing.service_name`."""
+    tls: ServerTls = ServerTls()
+    """Certificates for clients: with one, they have to speak TLS."""
+    upstream_tls: UpstreamTls = UpstreamTls()
+    """Certificates for Redis, where ``upstream`` is ``rediss://``."""
+    upstream_password_file: str = ""
+    """A file with the password for ``upstream``. One that is replaced is read again, for the next connection."""
 
     @property
     def bind_address(self) -> Address:
@@ -88,6 +97,20 @@ class Listener(Section, frozen=True):
     @property
     def upstream_address(self) -> Address:
         return parse_upstream(self.upstream)
+
+    def conflicts(self, path: KeyPath) -> Iterator[Conflict]:
+        """What does not go together, or not with the files that are named."""
+        yield from wrong((*path, "tls"), self.tls)
+        yield from wrong((*path, "upstream_tls"), self.upstream_tls)
+        if self.upstream_tls != UpstreamTls() and not self.upstream_address.tls:
+            at = (*path, "upstream")
+            yield Conflict((*path, "upstream_tls"), "nothing, as upstream is not rediss://", "settings", at)
+        file = self.upstream_password_file
+        if file:
+            at = (*path, "upstream_password_file")
+            yield from unreadable(at, file, "a password")
+            if self.upstream_address.password:
+                yield Conflict(at, "nothing, as upstream has a password", "a file", (*path, "upstream"))
 
 
 class Relay(Section, frozen=True):
@@ -280,7 +303,8 @@ class Settings(Section, frozen=True):
             target = listener.upstream_address
             if bound := binds.get(Address(host=target.host, port=target.port, path=target.path)):
                 yield Conflict(("listeners", i, "upstream"), "Redis", f"redspan itself ({dotted(bound)})", bound)
+            yield from listener.conflicts(("listeners", i))
         yield from self.frameworks.conflicts()
         if self.tracing.identity_key_file:
-            yield from collector.unreadable(("tracing", "identity_key_file"), self.tracing.identity_key_file)
+            yield from unreadable(("tracing", "identity_key_file"), self.tracing.identity_key_file, "a key")
         yield from collector.conflicts(self.tracing.collectors())

@@ -148,12 +148,13 @@ class Leg(asyncio.BaseProtocol):
 class ClientLeg(Leg):
     """A client's connection."""
 
-    __slots__ = ("_on_lost",)
+    __slots__ = ("_fault", "_on_lost")
 
     def __init__(self, on_lost: Callable[[ClientLeg], None]) -> None:
         """``on_lost`` is called once, when the connection is closed and all that was written to it is sent or lost."""
         super().__init__()
         self._on_lost = on_lost
+        self._fault: Exception | None = None  # why it was lost
 
     def join(self, upstream: UpstreamLeg, session: SessionLike) -> None:
         """From now on the two are one. A client that was lost meanwhile has its commands sent all the same."""
@@ -177,7 +178,8 @@ class ClientLeg(Leg):
     def _begin(self, upstream: Leg) -> None:
         """Do what one of them missed while they were not joined."""
         if self.lost:
-            upstream.close_like(ConnectionResetError())
+            # With TLS an end of stream looks like a loss: what was sent before it has to arrive.
+            upstream.close_like(self._fault)
             self.part()
         elif upstream.lost:
             self.transport.close()
@@ -229,6 +231,7 @@ class ClientLeg(Leg):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        self._fault = exc
         upstream = self.other
         if upstream is not None:
             if self.session is not None and not self.session.blind:

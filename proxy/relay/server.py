@@ -9,14 +9,16 @@ import asyncio
 import contextlib
 import errno
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from proxy import log
 from proxy.address import Address
 from proxy.config import Listener, Settings
-from proxy.listen import bound, close_listener, open_listeners, raise_file_limit
+from proxy.listen import CannotListen, bound, close_listener, open_listeners, raise_file_limit
 from proxy.relay.context import RelayContext
+from proxy.relay.files import FromFiles
 from proxy.relay.legs import ClientLeg
 from proxy.relay.session import Session
 from proxy.relay.upstream import CannotConnect, LoginRefused, Upstream
@@ -28,6 +30,8 @@ ACCEPT_PAUSE: Final = 0.2
 """Seconds without accepting after the system refused a socket; who comes meanwhile waits in the backlog."""
 
 _ACCEPT_BATCH: Final = 64
+_TLS_HANDSHAKE_TIMEOUT: Final = 10.0
+_TLS_SHUTDOWN_TIMEOUT: Final = 1.0
 _SPARE_FILES: Final = 128
 """Of this process, beside the two of each client: listeners, admin connections, the tracer's sockets, the log."""
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -44,6 +48,24 @@ def bind_setting(number: int) -> str:
 
 def open_sockets(number: int, listener: Listener) -> list[socket.socket]:
     return open_listeners(listener.bind_address, bind_setting(number))
+
+
+def upstream_of(listener: Listener) -> Upstream:
+    """Raises `proxy.listen.CannotListen` for files that cannot be read, or are wrong."""
+    try:
+        return Upstream(listener.upstream_address, listener.upstream_tls, listener.upstream_password_file)
+    except (OSError, ValueError) as error:
+        raise CannotListen(f"cannot serve {listener.bind}: {error}; change upstream_tls or its password file") from None
+
+
+def tls_of(listener: Listener) -> FromFiles[ssl.SSLContext] | None:
+    """Raises `proxy.listen.CannotListen` for files that cannot be read, or are wrong."""
+    if not listener.tls.cert_file:
+        return None
+    try:
+        return FromFiles(listener.tls.context, listener.tls.files, f"the certificate of {listener.bind}")
+    except (OSError, ValueError) as error:
+        raise CannotListen(f"cannot serve {listener.bind}: {error}; change its tls") from None
 
 
 class RelayServer:
@@ -73,9 +95,9 @@ class RelayServer:
         """Start to listen. Raises `proxy.listen.CannotListen`; then nothing is left open."""
         try:
             for number, listener in enumerate(self._settings.listeners):
-                upstream = Upstream(listener.upstream_address)
+                upstream, tls = upstream_of(listener), tls_of(listener)
                 for sock in self._sockets(number, listener):
-                    self._gates.append(_Gate(number, listener.bind, sock, upstream, self._admit))
+                    self._gates.append(_Gate(number, listener.bind, sock, tls, upstream, self._admit))
         except BaseException:
             self._close_gates()
             raise
@@ -169,8 +191,20 @@ class RelayServer:
     async def _serve(self, gate: _Gate, sock: socket.socket, client: str, leg: ClientLeg, conn: int) -> None:
         """Connect the client to Redis. Its bytes wait in the kernel or, one read's worth, in its leg."""
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: leg, sock)
-        except (OSError, asyncio.CancelledError):
+            loop = asyncio.get_running_loop()
+            if gate.tls is None:
+                await loop.connect_accepted_socket(lambda: leg, sock)
+            else:
+                await loop.connect_accepted_socket(
+                    lambda: leg,
+                    sock,
+                    ssl=gate.tls.get(),
+                    ssl_handshake_timeout=_TLS_HANDSHAKE_TIMEOUT,
+                    ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT,
+                )
+        except (OSError, asyncio.CancelledError) as error:
+            if isinstance(error, OSError) and gate.tls is not None:
+                self._no_handshake(gate, error)
             sock.close()
             if not leg.lost:
                 self._gone(leg)
@@ -197,6 +231,11 @@ class RelayServer:
             if not self._clients:
                 self._empty.set()
 
+    def _no_handshake(self, gate: _Gate, error: OSError) -> None:
+        self._context.counters.refused += 1
+        why = error.reason.lower().replace("_", " ") if isinstance(error, ssl.SSLError) and error.reason else "it left"
+        log.warning("tls_handshake", f"no TLS with a client of {gate.bind}: {why}", subject=gate.bind)
+
     def _unreachable(self, gate: _Gate, error: CannotConnect) -> None:
         place = gate.upstream.address.display()
         setting = f"listeners[{gate.number}].upstream" + (" (--upstream)" if gate.number == 0 else "")
@@ -217,6 +256,7 @@ class _Gate:
         number: int,
         bind: str,
         sock: socket.socket,
+        tls: FromFiles[ssl.SSLContext] | None,
         upstream: Upstream,
         admit: Callable[[_Gate, socket.socket, str], None],
     ) -> None:
@@ -224,6 +264,8 @@ class _Gate:
         """Of the listener in the settings."""
         self.bind = bind
         self.sock = sock
+        self.tls = tls
+        """What clients have to speak, if not plain RESP."""
         self.upstream = upstream
         self._admit = admit
         self._pause: asyncio.TimerHandle | None = None

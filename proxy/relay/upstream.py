@@ -9,15 +9,20 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, TypeVar
 
 from proxy.address import Address
+from proxy.config import UpstreamTls
 from proxy.listen import keep_alive
+from proxy.relay.eyeballs import connected
+from proxy.relay.files import FromFiles
 from proxy.relay.legs import UpstreamLeg
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds for name look-up, TCP, TLS and AUTH together."""
 
+_NO_FILES: Final = UpstreamTls()
 _TLS_SHUTDOWN_TIMEOUT: Final = 1.0
 # Longer than any error line of Redis.
 _AUTH_REPLY_LIMIT: Final = 4096
@@ -48,10 +53,13 @@ class LoginRefused(CannotConnect):
 class Upstream:
     """One Redis. Connections to it are made one for each client, when the client comes."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, tls: UpstreamTls = _NO_FILES, password_file: str = "") -> None:
+        """Raises OSError or ValueError for files that cannot be read, or are wrong."""
         self.address = address
-        self._login = _auth_command(address)
-        self._tls = ssl.create_default_context() if address.tls else None
+        self._server_name = tls.server_name or address.host
+        self._tls = FromFiles(tls.context, tls.files, "upstream_tls") if address.tls else None
+        file = (password_file,) if password_file else ()
+        self._login = FromFiles(lambda: _auth_command(address, password_file), file, "upstream_password_file")
 
     async def connect(self) -> UpstreamLeg:
         """A connection that is ready for the client's first byte. Raises `CannotConnect`."""
@@ -73,18 +81,20 @@ class Upstream:
         """Whether something accepts connections there."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                leg = await self._open(UpstreamLeg, tls=None)
+                leg = await self._open(UpstreamLeg, None)
         except OSError:  # a TimeoutError is one, too
             return False
         leg.transport.abort()
         return True
 
     async def _connect(self) -> UpstreamLeg:
-        if not self._login:
-            return await self._open(UpstreamLeg, self._tls)
-        leg = await self._open(_LoginLeg, self._tls)
+        login = self._login.get()
+        tls = self._tls.get() if self._tls is not None else None
+        if not login:
+            return await self._open(UpstreamLeg, tls)
+        leg = await self._open(_LoginLeg, tls)
         try:
-            leg.transport.write(self._login)
+            leg.transport.write(login)
             reply = await leg.reply
         except BaseException:
             leg.transport.abort()
@@ -100,15 +110,19 @@ class Upstream:
         if address.path:
             _, leg = await loop.create_unix_connection(factory, address.path)
         else:
-            _, leg = await loop.create_connection(
-                factory,
-                address.host,
-                address.port,
-                ssl=tls,
-                server_hostname=address.host if tls else None,
-                # uvloop's default leaves a closed connection open for 30 s when its peer does not answer.
-                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT if tls else None,
-            )
+            sock = await connected(address.host, address.port)
+            try:
+                _, leg = await loop.create_connection(
+                    factory,
+                    sock=sock,
+                    ssl=tls,
+                    server_hostname=self._server_name if tls else None,
+                    # uvloop's default leaves a closed connection open for 30 s when its peer does not answer.
+                    ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT if tls else None,
+                )
+            except BaseException:
+                sock.close()
+                raise
             # uvloop has set TCP_NODELAY.
             with contextlib.suppress(OSError):
                 keep_alive(leg.transport.get_extra_info("socket"))
@@ -181,11 +195,14 @@ class _LoginLeg(UpstreamLeg):
             self.reply.exception()  # it may be that nobody waits any more
 
 
-def _auth_command(address: Address) -> bytes:
+def _auth_command(address: Address, password_file: str) -> bytes:
     """AUTH [user] password in RESP, which every version of Redis reads; nothing without a password."""
-    if not address.password:
+    password = Path(password_file).read_bytes().strip() if password_file else address.password.encode()
+    if not password:
+        if password_file:
+            raise ValueError("it is empty")
         return b""
-    words = [word.encode() for word in ("AUTH", address.username, address.password) if word]
+    words = [word for word in (b"AUTH", address.username.encode(), password) if word]
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
 

@@ -84,7 +84,9 @@ def test_nothing_is_lost_under_load(start_sidecar: StartSidecar) -> None:
             pushed = 0
             for number in range(3):
                 tracer = sidecar.tracer_pid
-                change(sidecar, {"tracing": {"service_name": f"s{number}"}})
+                sidecar.settings["tracing"]["service_name"] = f"s{number}"
+                sidecar.write()
+                sidecar.signal(signal.SIGHUP)
                 while sidecar.tracer_pid in (0, tracer):
                     client.lpush("jobs", f'{{"id":"{pushed}"}}')
                     pushed += 1
@@ -156,7 +158,7 @@ def test_a_wrong_file_changes_nothing(start_sidecar: StartSidecar, tmp_path: Pat
         assert problem in told
     sidecar.settings.update(good)
     told = change(sidecar, {"tracing": {"identity_key_file": "/nowhere"}, "log": {"level": "error"}}, "as they were")
-    assert "cannot read /nowhere" in told
+    assert "tracing.identity_key_file: expected a file that can be read" in told
     sidecar.settings.update(good)
     assert "nothing to change" in change(sidecar, {})
     with redis.Redis.from_url(sidecar.url) as client:
