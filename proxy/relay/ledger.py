@@ -311,11 +311,11 @@ class Ledger:
     def _confirmed(self, frame: bytes | Oversize) -> None:
         """A push, or a RESP2 confirmation: keep count of subscriptions, and of the confirmations still to come."""
         words = _value(frame)
-        if not isinstance(words, list) or len(words) != 3 or words[0] not in _CONFIRMATIONS:
+        if not isinstance(words, list) or len(words) != 3:
             return
-        kind, total = words[0], words[2]
-        assert isinstance(kind, bytes)
-        assert isinstance(total, int)
+        kind, _, total = words
+        if not isinstance(kind, bytes) or kind not in _CONFIRMATIONS or not isinstance(total, int):
+            return
         oldest = self._pending[0] if self._pending and self._pending[0].slot == self._received else None
         if oldest is not None and oldest.kind == kind:
             if not oldest.number:

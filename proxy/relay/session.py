@@ -190,14 +190,19 @@ class Session:
         return carried
 
     def _rewrite(self, command: Command, intent: Intent, carried: list[Carried]) -> bool:
-        """Send the command with what it carries. False: too much of it has gone out already, from an earlier chunk."""
-        args = list(command.args)
+        """Send the command with what it carries.
+
+        False: too much of it has gone out already, from an earlier chunk, or it is not written as clients write it.
+        """
+        args, buffer = list(command.args), self._framer.buffer
+        if encode(args) != buffer[command.start : command.end]:
+            return False
         for job, one in zip(intent.jobs, carried, strict=True):
             if isinstance(one.edit, bytes):
                 args[job.index] = one.edit
             elif one.edit is not None:
                 args.extend(one.edit)
-        rewritten, buffer = encode(args), self._framer.buffer
+        rewritten = encode(args)
         gone = max(0, self._done - command.start)
         if rewritten[:gone] != buffer[command.start : command.start + gone]:
             return False

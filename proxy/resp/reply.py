@@ -55,4 +55,9 @@ _decoder: Final = _Decoder()
 
 def decode(frame: bytes) -> Reply:
     """The value of exactly one frame. Raises `Undecodable`."""
-    return int(frame[1:-2]) if frame[0] == _COLON else _decoder.decode(frame)
+    if frame[0] != _COLON:
+        return _decoder.decode(frame)
+    try:
+        return int(frame[1:-2])
+    except ValueError:
+        raise Undecodable("not a number") from None

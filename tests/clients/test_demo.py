@@ -176,8 +176,8 @@ class TestTheEnd:
         ("number", "code", "line"),
         [
             (signal.SIGINT, 130, "redspan demo"),
-            (signal.SIGINT, 130, "  9 of 36 jobs done"),
-            (signal.SIGTERM, 143, "  18 of 36 jobs done"),
+            (signal.SIGINT, 130, r"  (9|1\d) of 36 jobs done"),
+            (signal.SIGTERM, 143, r"  (18|19|2\d) of 36 jobs done"),
         ],
     )
     def test_a_signal_half_way(self, place: Place, number: signal.Signals, code: int, line: str) -> None:
@@ -192,7 +192,7 @@ class TestTheEnd:
 
     def test_killed(self, place: Place) -> None:
         process = place.start()
-        wait_for_line(process.stdout, "  9 of 36 jobs done")
+        wait_for_line(process.stdout, r"  (9|1\d) of 36 jobs done")
         process.kill()
         process.communicate(timeout=LIMIT)
         place.assert_nothing_left(patience=5.0)
@@ -200,7 +200,7 @@ class TestTheEnd:
     def test_kept_until_a_signal(self, place: Place) -> None:
         process = place.start("--keep")
         wait_for_line(process.stdout, "A job each second")
-        wait_for_line(process.stdout, "   `- job.process  shop/jobs ")
+        wait_for_line(process.stdout, r"   `- job\.process  shop/jobs ")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=LIMIT)
         assert (process.returncode, err) == (0, "")
@@ -349,7 +349,7 @@ class TestReceiver:
 def wait_for_line(stream: IO[str] | None, beginning: str) -> None:
     assert stream is not None
     for line in stream:
-        if line.startswith(beginning):
+        if re.match(beginning, line):
             return
     pytest.fail(f"there was no line {beginning!r}")
 

@@ -1,0 +1,1 @@
+"""A seeded mutator over both directions of a session."""

@@ -1,0 +1,140 @@
+"""Inputs for a session, from a seed: streams of commands and of replies, broken in ways that break parsers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from proxy.resp.commands import encode
+
+CORPUS = Path(__file__).with_name("corpus")
+"""One file for each stream that once found something, or reaches a corner: ``*.commands`` and ``*.replies``."""
+
+JOB = b'{"id": "%d", "type": "t"}'
+TASK = b'{"body": "W10=", "headers": {"task": "t", "id": "%d", "retries": 0}, "properties": {"delivery_tag": "%d"}}'
+
+
+class Input(NamedTuple):
+    commands: list[bytes]
+    """Chunks as they come from the client."""
+    replies: list[bytes]
+    """Chunks as they come from Redis."""
+
+
+class Mutator:
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._corpus = {
+            kind: [path.read_bytes() for path in sorted(CORPUS.glob(f"*.{kind}"))] for kind in ("commands", "replies")
+        }
+
+    def next(self) -> Input:
+        commands = b"".join(self._command() for _ in range(self._random.randrange(1, 6)))
+        replies = b"".join(self._reply() for _ in range(self._random.randrange(0, 6)))
+        if self._random.random() < 0.1 and self._corpus["commands"]:
+            commands = self._random.choice(self._corpus["commands"])
+        if self._random.random() < 0.1 and self._corpus["replies"]:
+            replies = self._random.choice(self._corpus["replies"])
+        for _ in range(self._random.choice((0, 0, 1, 1, 2, 4))):
+            commands = self._mutate(commands)
+        for _ in range(self._random.choice((0, 0, 1, 2))):
+            replies = self._mutate(replies)
+        return Input(self._cut(commands), self._cut(replies))
+
+    def _number(self) -> int:
+        return self._random.choice((0, 1, 2, 7, 10, 99, 4096))
+
+    def _command(self) -> bytes:
+        pick, number = self._random.choice, self._number()
+        job = pick((JOB % number, TASK % (number, number), b"{}", b"[]", b"x" * number, b'{"traceparent": "x"}'))
+        return pick(
+            (
+                lambda: encode([pick((b"LPUSH", b"rpush", b"LPUSHX")), pick((b"jobs", b"other")), job]),
+                lambda: encode([b"LPUSH", b"jobs", *[job] * pick((1, 2, 3))]),
+                lambda: encode([b"BRPOPLPUSH", b"jobs", b"work", b"1"]),
+                lambda: encode([b"LREM", b"work", b"1", job]),
+                lambda: encode([b"BRPOP", b"any", b"1"]),
+                lambda: encode([b"XADD", b"stream", b"*", b"f", job]),
+                lambda: encode([b"XREADGROUP", b"GROUP", b"g", b"c", b"STREAMS", b"stream", b">"]),
+                lambda: encode([b"HSET", b"rq:job:%d" % number, b"created_at", b"1", b"data", job]),
+                lambda: encode([b"HGETALL", b"rq:job:1"]),
+                lambda: encode([b"HELLO", pick((b"2", b"3"))]),
+                lambda: encode([pick((b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"QUIT"))]),
+                lambda: encode([pick((b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE")), b"a", b"b"]),
+                lambda: encode([b"CLIENT", b"REPLY", pick((b"ON", b"OFF", b"SKIP"))]),
+                lambda: encode([b"SET", b"k", b"v" * number]),
+                lambda: pick((b"PING\r\n", b"LPUSH jobs {}\r\n", b"\r\n", b'SET a "b c"\r\n', b"*0\r\n", b"*-1\r\n")),
+                lambda: b"*%d\r\n$%d\r\n" % (pick((-1, 0, 1, 3, 1 << 20, 1 << 31)), pick((-1, 0, 4, 1 << 29))),
+            )
+        )()
+
+    def _reply(self, depth: int = 0) -> bytes:
+        pick, number = self._random.choice, self._number()
+        job = pick((JOB % number, TASK % (number, number), b"x" * number))
+        if depth < 3 and self._random.random() < 0.4:
+            inner = [self._reply(depth + 1) for _ in range(self._random.randrange(0, 4))]
+            kind = pick((b"*", b"~", b">", b"%", b"|"))
+            count = len(inner) // 2 if kind in b"%|" else len(inner)
+            return b"%s%d\r\n" % (kind, count) + b"".join(inner[: count * (2 if kind in b"%|" else 1)])
+        return pick(
+            (
+                b"+OK\r\n",
+                b"+QUEUED\r\n",
+                b":1\r\n",
+                b":-1\r\n",
+                b"-ERR no\r\n",
+                b"-NOSCRIPT no\r\n",
+                b"$-1\r\n",
+                b"*-1\r\n",
+                b"_\r\n",
+                b"#t\r\n",
+                b",1.5\r\n",
+                b"(123456789012345678901234567890\r\n",
+                b"!5\r\nERR x\r\n",
+                b"=7\r\ntxt:abc\r\n",
+                b"$?\r\n;3\r\nabc\r\n;0\r\n",
+                b"*?\r\n:1\r\n.\r\n",
+                b"$%d\r\n%s\r\n" % (len(job), job),
+            )
+        )
+
+    def _mutate(self, data: bytes) -> bytes:
+        at = self._random.randrange(len(data) + 1)
+        more = self._random.choice(
+            (b"\r\n", b"$", b"*", b"-1", b"99999999999999999999", b"\0", b"\xff", b"$-1\r\n", b"*1\r\n", b" ", b'"')
+        )
+        return self._random.choice(
+            (
+                lambda: data[:at] + more + data[at:],
+                lambda: data[:at] + data[at + self._random.randrange(1, 4) :],
+                lambda: data[:at] + bytes([self._random.randrange(256)]) + data[at + 1 :],
+                lambda: data[:at],
+                lambda: data[:at] + data[max(0, at - 20) : at] + data[at:],
+                lambda: data + data,
+            )
+        )()
+
+    def _cut(self, data: bytes) -> list[bytes]:
+        cuts = sorted(self._random.randrange(len(data) + 1) for _ in range(self._random.choice((0, 0, 1, 2, 8))))
+        return [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True) if end > begin]
+
+
+def plain(sent: Sequence[bytes], member: bytes) -> bytes:
+    """What reached Redis, without the contexts that were written: their members and the lengths they had changed."""
+    out = b"".join(sent)
+    while (at := out.find(member)) >= 0:
+        begin = out.rfind(b'"traceparent"', 0, at)
+        begin = len(out[:begin].rstrip(b" ,"))
+        end = out.index(b'"', at) + 1
+        header = out.rfind(b"$", 0, begin)
+        while True:
+            line = out.find(b"\r\n", header)
+            length = out[header + 1 : line]
+            if length.isdigit() and line + 2 + int(length) > at:
+                break
+            header = out.rfind(b"$", 0, header)
+        shorter = int(length) - (end - begin)
+        out = b"%s$%d%s%s" % (out[:header], shorter, out[line:begin], out[end:])
+    return out
