@@ -39,9 +39,18 @@ class Answer(NamedTuple):
 class Sidecar:
     """``settings`` are completed with free ports where they name none, and with a collector that is not there."""
 
-    def __init__(self, directory: Path, settings: Mapping[str, Any], env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, Any],
+        env: Mapping[str, str] | None = None,
+        log_to: Path | None = None,
+    ) -> None:
+        """``log_to``: something that its log goes to instead of a file, and that cannot be read."""
         self._directory = directory
         self._log = directory / "redspan.log"
+        self._log.touch()
+        self._log_to = log_to or self._log
         self._process: subprocess.Popen[bytes] | None = None
         self._env = {name: value for name, value in os.environ.items() if not name.startswith(("REDSPAN_", "OTEL_"))}
         self._env |= env or {}
@@ -90,7 +99,7 @@ class Sidecar:
     def start(self, *, ready: bool = True) -> None:
         """Start it; returns when /readyz says so, or at once."""
         file = self.write()
-        with self._log.open("ab") as log:
+        with self._log_to.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "proxy", "run", "--config", str(file)],
                 cwd=ROOT,
