@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import redis
+
 from tests.faults import clients, collector, processes, upstream
 from tests.faults.scene import Fault, Outcome, play
 
@@ -52,8 +54,8 @@ def main() -> int:
             for direct in (False, True) if fault.direct else (False,):
                 try:
                     outcome = play(fault, Path(place) / f"{number}-{'direct' if direct else 'redspan'}", direct=direct)
-                except AssertionError as error:
-                    failed.append(f"{fault.name}{', without redspan' if direct else ''}: {error}")
+                except (AssertionError, OSError, redis.RedisError) as error:
+                    failed.append(f"{fault.name}{', without redspan' if direct else ''}: {error!r}")
                     continue
                 rows.append(row(fault, outcome, direct=direct))
                 print(" | ".join(rows[-1]), flush=True)
