@@ -1,7 +1,7 @@
 """OpenTelemetry's standard environment variables, as values of redspan's own settings.
 
 By the specification: empty is not set, durations are milliseconds, and what cannot be used is left out with a
-warning.  Three things differ, because one value has one place here:
+warning.  Some things differ, because one value has one place here:
 
 - ``service.name``, ``service.version`` and ``deployment.environment.name`` among ``OTEL_RESOURCE_ATTRIBUTES`` become
   ``tracing.service_name``, ``.service_version`` and ``.environment``.
@@ -11,6 +11,7 @@ warning.  Three things differ, because one value has one place here:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -19,6 +20,7 @@ from proxy.config import Tracing
 from proxy.config.values import KeyPath
 
 _SAMPLING: Final[KeyPath] = ("tracing", "sampling", "default_rate")
+_PROTOCOL: Final[KeyPath] = ("tracing", "protocol")
 _ENDPOINT: Final[KeyPath] = ("tracing", "endpoint")
 _TIMEOUT: Final[KeyPath] = ("tracing", "export", "timeout")
 _TLS: Final[KeyPath] = ("tracing", "tls")
@@ -26,7 +28,7 @@ _TLS: Final[KeyPath] = ("tracing", "tls")
 # Path, and the variables for it, the first that is set decides.
 _TEXT: Final[list[tuple[KeyPath, tuple[str, ...]]]] = [
     (("tracing", "service_name"), ("OTEL_SERVICE_NAME",)),
-    (("tracing", "protocol"), ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")),
+    (_PROTOCOL, ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")),
     (
         ("tracing", "export", "compression"),
         ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"),
@@ -83,6 +85,8 @@ class _Reader:
         for path, names in _MILLISECONDS:
             name, text = self._first(*names)
             self._set(path, name, f"{text}ms" if text.isdecimal() else text)
+        self._exporters()
+        self._propagators()
         self._disabled()
         self._sampler()
         self._endpoint()
@@ -154,7 +158,32 @@ class _Reader:
         elif text:
             self.warnings.append(f"env {name}: no such sampler in redspan; left out")
 
+    def _exporters(self) -> None:
+        """``OTEL_TRACES_EXPORTER``: the first that sends spans somewhere decides, ``console`` may stand beside it."""
+        name, text = self._first("OTEL_TRACES_EXPORTER")
+        wanted = [word.strip().lower() for word in text.split(",") if word.strip()]
+        for unknown in sorted({*wanted} - {"otlp", "zipkin", "console", "none"}):
+            self.warnings.append(f"env {name}: redspan has no exporter {json.dumps(unknown)}; left out")
+        if "console" in wanted:
+            self._set(("tracing", "console_exporter"), name, True)
+        if "zipkin" in wanted and "otlp" not in wanted:
+            self._set(_PROTOCOL, name, "zipkin")
+        elif "otlp" not in wanted and {"console", "none"} & {*wanted}:
+            self._set(_PROTOCOL, name, "none")
+
+    def _propagators(self) -> None:
+        name, text = self._first("OTEL_PROPAGATORS")
+        others = {word.strip().lower() for word in text.split(",")} - {"", "tracecontext", "baggage"}
+        if others:
+            listed = json.dumps(", ".join(sorted(others)))
+            self.warnings.append(f"env {name}: redspan writes W3C contexts only, so {listed} is left out")
+
     def _endpoint(self) -> None:
+        chosen = self.values.get(_PROTOCOL)
+        name, text = self._first("OTEL_EXPORTER_ZIPKIN_ENDPOINT")
+        if name and (self._protocol or (chosen.value if chosen else "")) == "zipkin":
+            self._set(_ENDPOINT, name, text)
+            return
         name, text = self._first("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
         if name:
             self._set(_ENDPOINT, name, self._secured(text))  # else verbatim

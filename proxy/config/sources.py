@@ -24,7 +24,20 @@ from proxy.address import REDIS_PORT, masked
 from proxy.config import Settings
 from proxy.config.document import Given, Problem, read_yaml
 from proxy.config.otel import otel_values
-from proxy.config.values import MASK, KeyPath, Kind, dotted, entry_of, item_of, kind_of, leaves, section_of, shown
+from proxy.config.values import (
+    HOST,
+    MASK,
+    PORT,
+    KeyPath,
+    Kind,
+    dotted,
+    entry_of,
+    item_of,
+    kind_of,
+    leaves,
+    section_of,
+    shown,
+)
 
 Layer: TypeAlias = dict[KeyPath, Given]
 """One source's values. A list and a mapping have an entry of their own, besides those of what is in them."""
@@ -189,6 +202,14 @@ class _Collector:
         for key, child in redis.value.items():
             if key not in ("host", "port"):
                 self._wrong(("redis", key), child, "host or port", key, "the rest goes into listeners[].upstream")
+        for key, kind in (("host", HOST), ("port", PORT)):
+            half = redis.value.get(key, Given(None, redis.origin))
+            try:
+                if half.value is not None:
+                    kind.read(half.value)
+            except ValueError:
+                self._wrong(("redis", key), half, kind.expected, _described(half.value))
+                return
         upstream = _FLAGS["upstream"]
         listeners = self._layer.get(_LISTENERS)
         if upstream in self._layer or (listeners and len(_items(listeners)) > 1):

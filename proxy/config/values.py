@@ -194,12 +194,20 @@ def show_duration(value: object) -> str:
     return f"{milliseconds:g}ms" if milliseconds else "0s"
 
 
+def _read_port(value: object) -> int:
+    """A number, or the digits of one."""
+    digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 6
+    return _read_int(int(str(value)) if digits else value, 1, 65535)
+
+
 def _whole(low: int, high: int, words: str) -> Kind:
     return Kind(words, lambda value: _read_int(value, low, high))
 
 
 TEXT: Final = Kind("text", _read_text, text=True)
 BOOL: Final = Kind("true or false", _read_bool)
+HOST: Final = Kind("a name or an address", _read_name, text=True)
+PORT: Final = Kind("a whole number from 1 to 65535", _read_port)
 
 Duration: TypeAlias = Annotated[
     float, Kind("a duration above 0, such as 25s, 500ms or 2m", _read_positive_duration, show=show_duration)

@@ -1,8 +1,10 @@
-"""Reload, kill and restart redspan's processes under load: python -m tests.soak [--minutes N] [--workers N].
+"""Reload, kill and restart redspan's processes under load: python -m tests.soak [--calm] [--minutes N] [--workers N].
 
 Every other second something happens: SIGHUP with other settings for the relay, or for the tracer, SIGKILL to a relay
 worker or to the tracer.  Exit code 0: no client saw an error but those whose worker was killed, no job was lost or
 done twice, no answer was wrong, no session went blind.
+
+With --calm nothing happens but the load; then no process may have grown by more than a tenth since its first minute.
 """
 
 from __future__ import annotations
@@ -16,16 +18,50 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 from tests.load import LISTS, Load
 from tests.receiver import Receiver
 from tests.redis import RedisServer
-from tests.sidecar import Sidecar
+from tests.sidecar import Sidecar, resident_memory
 
 PAUSE = 2.0
 """Seconds between two events."""
 GRACE = 1.0
 """Seconds after a worker's death in which its clients may notice."""
+
+
+ALLOWED_GROWTH = 1.1
+SETTLED = 0.1
+"""Part of a calm soak after which a process has the memory that it is to keep; the last part that long is its end."""
+
+
+class Memory:
+    """What redspan's processes have, sampled over a calm soak."""
+
+    def __init__(self, sidecar: Sidecar) -> None:
+        self.sidecar = sidecar
+        self.samples: dict[str, list[int]] = {}
+
+    def watch(self, until: float) -> None:
+        while time.monotonic() < until:
+            time.sleep(1.0)
+            sidecar = self.sidecar
+            pids = {"tracer": sidecar.tracer_pid, "relay": sidecar.pid}
+            pids |= {f"worker {number}": pid for number, pid in enumerate(sidecar.worker_pids)}
+            for name, pid in pids.items():
+                self.samples.setdefault(name, []).append(resident_memory(pid))
+
+    def grown(self) -> list[str]:
+        """Prints how each went, and answers those that have grown too much."""
+        too_much = []
+        for name, samples in self.samples.items():
+            part = max(1, int(len(samples) * SETTLED))
+            begin, end = median(samples[part : 2 * part]), median(samples[-part:])
+            print(f"{name}: {begin / 2**20:.1f} MiB, at the end {end / 2**20:.1f} MiB ({end / begin - 1:+.1%})")
+            if end > ALLOWED_GROWTH * begin:
+                too_much.append(name)
+        return too_much
 
 
 class Soak:
@@ -121,6 +157,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--calm", action="store_true", help="let nothing happen, and look at the memory")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, RedisServer() as server, Receiver() as receiver:
         settings = {
@@ -132,7 +169,8 @@ def main() -> int:
         with Sidecar(Path(place), settings) as sidecar, Load(sidecar.url) as load:
             soak = Soak(sidecar, load)
             began = time.monotonic()
-            soak.run(began + asked.minutes * 60)
+            memory = Memory(sidecar)
+            (memory.watch if asked.calm else soak.run)(began + asked.minutes * 60)
             load.stop()
             unexplained = soak.unexplained()
             # The tracer may have been killed a moment ago.
@@ -153,6 +191,7 @@ def main() -> int:
         "wrong answers": len(load.wrong),
         "blind": int(blind),
         "exit code": code,
+        "grown": len(memory.grown()),
     }
     failed = {what: number for what, number in problems.items() if number}
     print("FAILED: " + str(failed) if failed else "ok")

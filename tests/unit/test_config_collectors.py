@@ -245,6 +245,31 @@ class TestOtel:
         tracing = load(file, {}, {f"{OTLP}_ENDPOINT": "http://zipkin:9411"}).settings.tracing
         assert tracing.resolved_endpoint() == "http://zipkin:9411/api/v2/spans"
 
+        other = load(file, {}, {f"{OTLP}_ENDPOINT": "http://otel", "OTEL_EXPORTER_ZIPKIN_ENDPOINT": "http://own/spans"})
+        assert other.settings.tracing.endpoint == "http://own/spans"
+
+    @pytest.mark.parametrize(
+        ("exporter", "protocol", "console"),
+        [
+            ("otlp", "http/protobuf", False),
+            ("none", "none", False),
+            ("console", "none", True),
+            ("otlp, console", "http/protobuf", True),
+            ("zipkin", "zipkin", False),
+        ],
+    )
+    def test_the_exporter_of_the_environment(self, exporter: str, protocol: str, console: bool) -> None:
+        tracing = from_env(OTEL_TRACES_EXPORTER=exporter).settings.tracing
+        assert (tracing.resolved_protocol(), tracing.console_exporter) == (protocol, console)
+
+    def test_exporters_and_propagators_that_there_are_not(self) -> None:
+        loaded = from_env(OTEL_TRACES_EXPORTER="jaeger,otlp", OTEL_PROPAGATORS="tracecontext,b3,baggage")
+        assert loaded.settings == from_env().settings
+        assert loaded.warnings == (
+            'env OTEL_TRACES_EXPORTER: redspan has no exporter "jaeger"; left out',
+            'env OTEL_PROPAGATORS: redspan writes W3C contexts only, so "b3" is left out',
+        )
+
 
 def test_the_files_are_those_of_the_collector_alone(certificates: Certificates, tmp_path: Path) -> None:
     """With an authority of one's own, no other is trusted."""

@@ -72,10 +72,16 @@ class TestSeed:
         ]
         assert problems(write("redis: localhost\n")) == ['redspan.yaml:1: redis: expected a mapping, found "localhost"']
 
-    def test_a_port_that_is_none(self, write: Write) -> None:
-        [problem] = problems(write("\nredis: {port: 99999}\n"))
-        assert problem.startswith("redspan.yaml:2: listeners[0].upstream: expected an address such as redis://")
-        assert problem.endswith('found "redis://127.0.0.1:99999" (the port is a number up to 65535)')
+    @pytest.mark.parametrize(
+        ("redis", "problem"),
+        [
+            ("port: 99999", "redis.port: expected a whole number from 1 to 65535, found 99999"),
+            ("port: abc", 'redis.port: expected a whole number from 1 to 65535, found "abc"'),
+            ("host: 3", "redis.host: expected a name or an address, found 3"),
+        ],
+    )
+    def test_values_that_are_none(self, write: Write, redis: str, problem: str) -> None:
+        assert problems(write(f"\nredis: {{{redis}}}\n")) == [f"redspan.yaml:2: {problem}"]
 
 
 class TestPrecedence:

@@ -376,6 +376,19 @@ async def test_one_line_per_cause(caplog: pytest.LogCaptureFixture) -> None:
     await task
 
 
+@looped
+async def test_a_full_buffer_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "proxy.tracer.export")
+    pipeline = ExportPipeline(quick(capacity=2), [Scripted()], Clock())
+    for _ in range(4):
+        pipeline.add(make())
+    assert pipeline.buffer.dropped["buffer_full"] == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "the buffer of 2 spans is full; the newest spans are dropped"
+    ]
+    await pipeline.flush(5)
+
+
 # All of it
 
 

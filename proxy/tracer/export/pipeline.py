@@ -82,10 +82,14 @@ class ExportPipeline:
         self._resting = [0.0] * len(self._exporters)
         self._logged: dict[str, tuple[float, int]] = {}
         """Cause -> when it was last logged, and how often it came since."""
+        self._saying = threading.Lock()
 
     def add(self, span: Span) -> bool:
         """Hand in a finished span; False: it was dropped, and counted."""
-        added = self.buffer.add(span, self._clock())
+        now = self._clock()
+        added = self.buffer.add(span, now)
+        if not added and not self._closing:
+            self._say(f"the buffer of {self.buffer.capacity} spans is full", "the newest spans are dropped", now)
         # The first one starts the interval, a full batch ends it: in between there is nothing to wake up for.
         if added and self.buffer.waiting in (1, self.buffer.batch):
             self._wake.set()
@@ -184,20 +188,24 @@ class ExportPipeline:
     def _complain(self, exporter: str, result: Result, now: float) -> None:
         self.stats.last_error = result.reason or result.status.value
         self.stats.last_error_at = now
-        cause = f"{exporter}: {self.stats.last_error}"
-        at, unsaid = self._logged.get(cause, (None, 0))
-        if at is not None and now - at < LOG_EVERY:
-            self._logged[cause] = (at, unsaid + 1)
-            return
-        if len(self._logged) >= _CAUSES:
-            self._logged.clear()
-        self._logged[cause] = (now, 0)
         what = {
             Status.OK: f"{result.rejected} spans were rejected",
             Status.RETRYABLE: "will be tried again",
             Status.FATAL: "spans were dropped",
         }[result.status]
-        logger.warning("export failed (%s); %s%s", cause, what, f"; {unsaid} times more since" if unsaid else "")
+        self._say(f"export failed ({exporter}: {self.stats.last_error})", what, now)
+
+    def _say(self, cause: str, what: str, now: float) -> None:
+        """A line in the log, unless the same cause had one just now."""
+        with self._saying:
+            at, unsaid = self._logged.get(cause, (None, 0))
+            if at is not None and now - at < LOG_EVERY:
+                self._logged[cause] = (at, unsaid + 1)
+                return
+            if len(self._logged) >= _CAUSES:
+                self._logged.clear()
+            self._logged[cause] = (now, 0)
+        logger.warning("%s; %s%s", cause, what, f"; {unsaid} times more since" if unsaid else "")
 
     def _close(self) -> None:
         for exporter in self._exporters:
