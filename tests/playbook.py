@@ -70,6 +70,9 @@ class CountedIds:
         self.spans += 1
         return span_id(self.spans)
 
+    def both(self) -> tuple[bytes, bytes]:
+        return self.trace_id(), self.span_id()
+
 
 class Line:
     """One line of a transcript."""

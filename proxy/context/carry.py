@@ -16,7 +16,7 @@ from proxy.context.traceparent import RANDOM, SAMPLED, SpanContext
 from proxy.events import Carry
 
 
-class Named(msgspec.Struct, frozen=True):
+class Named(msgspec.Struct, frozen=True, gc=False):
     """A job's identity, and in which family of frameworks it is one."""
 
     family: str
@@ -26,7 +26,7 @@ class Named(msgspec.Struct, frozen=True):
     hop: bytes = b""
 
 
-class Carried(msgspec.Struct, frozen=True):
+class Carried(msgspec.Struct, frozen=True, gc=False):
     """The context that is stored with a job (or can be computed from it), and how it came there."""
 
     how: Carry
@@ -89,11 +89,13 @@ class Carrier(msgspec.Struct, frozen=True):
         return Carried(Carry.ADOPTED, context, slot.write(context), previous, verified=False)
 
     def _begin(self, named: Named | None, sampler: Sampler, *, bare: bool) -> SpanContext:
-        trace_id = self._trace_id(named)
-        if trace_id is None or named is None:
+        if named is None:
+            if not bare:
+                trace_id, span_id = self.ids.both()
+                return SpanContext(trace_id, span_id, RANDOM | SAMPLED if sampler(trace_id) else RANDOM)
             trace_id = self.ids.trace_id()
-            span_id = self._adopted_span(trace_id, named) if bare else self.ids.span_id()
-            return self._flagged(trace_id, span_id, sampler, flags=RANDOM)
+            return self._flagged(trace_id, self._adopted_span(trace_id, named), sampler, flags=RANDOM)
+        trace_id = self.deriver.trace_id(named.family, named.submission)
         if bare:
             return self._flagged(trace_id, self._adopted_span(trace_id, named), sampler)
         return self._flagged(trace_id, self.deriver.span_id(trace_id, named.hop, named.attempt), sampler)

@@ -47,6 +47,9 @@ class Ids(Protocol):
 
     def span_id(self) -> bytes: ...
 
+    def both(self) -> tuple[bytes, bytes]:
+        """A trace id and a span id."""
+
 
 class PooledIds:
     """Random ids, cut from a pool that ``source`` (bytes wanted -> bytes) refills.
@@ -75,6 +78,15 @@ class PooledIds:
 
     def span_id(self) -> bytes:
         return self._take(8)
+
+    def both(self) -> tuple[bytes, bytes]:
+        middle = self._at + 16
+        end = middle + 8
+        trace_id, span_id = self._pool[self._at : middle], self._pool[middle:end]
+        self._at = end
+        if len(span_id) == 8 and any(trace_id) and any(span_id):
+            return trace_id, span_id
+        return self._take(16), self._take(8)
 
 
 class Source(Protocol):

@@ -37,7 +37,7 @@ REFUSALS: Final = ("not_object", "not_json", "not_utf8", "bom", "similar_key")
 INVALID: Final = ("malformed", "not_a_string", "duplicate")
 
 
-class JsonSlot(EmptySlot, frozen=True):
+class JsonSlot(EmptySlot, frozen=True, gc=False):
     """An object that has no member of our name yet."""
 
     value: bytes
@@ -52,9 +52,12 @@ def splice(value: bytes, key: bytes, text: bytes, around: bytes = b"") -> bytes:
 
     An object without members looks to the one ``around`` it for its style.
     """
-    brace = len(value.rstrip(_SPACE)) - 1
-    body = value[:brace].rstrip(_SPACE)
-    tail = value[len(body) :]
+    if value.endswith(b"}") and value[-2] not in _SPACE:
+        body, tail = value[:-1], b"}"
+    else:
+        brace = len(value.rstrip(_SPACE)) - 1
+        body = value[:brace].rstrip(_SPACE)
+        tail = value[len(body) :]
     first = _FIRST_MEMBER.match(value, 0, _STYLE_LIMIT)
     if first is None:
         comma = b"" if body.endswith(b"{") else b","

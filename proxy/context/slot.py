@@ -46,7 +46,7 @@ class Slot(Protocol):
         """Only for a slot that is empty, or bare."""
 
 
-class EmptySlot(msgspec.Struct, frozen=True):
+class EmptySlot(msgspec.Struct, frozen=True, gc=False):
     """What every slot has in common that waits for its first context."""
 
     @property
@@ -66,7 +66,7 @@ class EmptySlot(msgspec.Struct, frozen=True):
         return False
 
 
-class NoSlot(msgspec.Struct, frozen=True):
+class NoSlot(msgspec.Struct, frozen=True, gc=False):
     """The slot of a value that has none, or whose slot may not be touched."""
 
     state: State = State.ABSENT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from binascii import hexlify
 from typing import Final
 
 import msgspec
@@ -18,7 +19,7 @@ _TRACEPARENT = re.compile(
 )
 
 
-class SpanContext(msgspec.Struct, frozen=True):
+class SpanContext(msgspec.Struct, frozen=True, gc=False):
     """A trace id (16 bytes), a span id (8 bytes) and the flags that travel with them."""
 
     trace_id: bytes
@@ -35,7 +36,7 @@ class SpanContext(msgspec.Struct, frozen=True):
 
     def header(self) -> bytes:
         """The 55 bytes of a version 00 ``traceparent``."""
-        return b"00-%s-%s-%02x" % (self.trace_id.hex().encode(), self.span_id.hex().encode(), self.flags)
+        return b"00-%s-%s-%02x" % (hexlify(self.trace_id), hexlify(self.span_id), self.flags)
 
 
 def unpack(packed: bytes) -> SpanContext:

@@ -61,7 +61,7 @@ class End(IntEnum):
     NONE = 3
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """Names one submission of a job. Its retries repeat ``submission``; never queue, attempt or host."""
 
     submission: bytes
@@ -96,7 +96,7 @@ class Fields(msgspec.Struct, frozen=True):
     """What its acknowledgement will name it by (`Operation.ref`), where that is not its id."""
 
 
-class Operation(msgspec.Struct):
+class Operation(msgspec.Struct, gc=False):
     """One thing a command did. The relay adds connection, times and context and sends it as a `JobEvent`."""
 
     op: Op
@@ -113,7 +113,7 @@ class Operation(msgspec.Struct):
     """Which of `Intent.jobs` this is of (its context travels along); -1: none of them."""
 
 
-class Job(msgspec.Struct):
+class Job(msgspec.Struct, gc=False):
     """A job inside an enqueue command: argument ``index`` holds ``value``."""
 
     index: int
@@ -124,7 +124,7 @@ Finish: TypeAlias = "Callable[[Intent, Reply], Iterable[Operation]]"
 """Operations, once the reply is known. A reply of a type that the command cannot have: raise `Mismatch`."""
 
 
-class Intent(msgspec.Struct):
+class Intent(msgspec.Struct, gc=False):
     """What a command is about to do. ``args`` are those that reach Redis: after injection the new ones."""
 
     framework: Framework

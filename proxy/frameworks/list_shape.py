@@ -112,7 +112,7 @@ class ListShape:
 def _push(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
     key, role = args[1], shape.role(args[1])
     if role is Role.QUEUE:
-        jobs = [Job(index, args[index]) for index in range(2, len(args))]
+        jobs = [Job(2, args[2])] if len(args) == 3 else [Job(index, args[index]) for index in range(2, len(args))]
         return Intent(shape, args, _enqueued, key, jobs, unseen=Op.ENQUEUE)
     if role is Role.COMPLETED or role is Role.DEAD_LETTER:
         return Intent(shape, args, _settled if role is Role.COMPLETED else _buried, key)

@@ -38,32 +38,50 @@ class Router:
         """Commands that an enqueue may be: held until they are whole."""
         pushes = PUSHES | {b"XADD"} if any(framework.heads for framework in frameworks) else frozenset()
         self._open = self.rewritable & (SCRIPTS | pushes)
-        self._owners: dict[bytes, Framework | None] = {}
+        self._owners: dict[bytes, tuple[Framework, ...]] = {}
         self._learned: dict[bytes, Framework] = {}
         self._heads = {head: framework for framework in reversed(self.frameworks) for head in framework.heads}
 
     def owner(self, key: bytes) -> Framework | None:
         """The framework that ``key`` belongs to; the first one configured, where several claim it."""
-        try:
-            return self._owners[key]
-        except KeyError:
-            if len(key) > LONG:
-                return None
-            if len(self._owners) >= _REMEMBERED:
-                self._owners.clear()
-            claimed = (framework for framework in self.frameworks if framework.role(key) is not None)
-            return self._owners.setdefault(key, next(claimed, None) or self._learned.get(key))
+        owners = self._owners.get(key)
+        if owners is None:
+            owners = self._claim(key)
+        return owners[0] if owners else None
+
+    def _claim(self, key: bytes) -> tuple[Framework, ...]:
+        """All that claim a key, in order."""
+        if len(key) > LONG:
+            return ()
+        if len(self._owners) >= _REMEMBERED:
+            self._owners.clear()
+        owners = tuple([framework for framework in self.frameworks if framework.role(key) is not None])
+        if not owners and key in self._learned:
+            owners = (self._learned[key],)
+        self._owners[key] = owners
+        return owners
 
     def claims(self, name: bytes, key: bytes) -> bool:
         """Whether a command may be one to rewrite: its argument 1 is somebody's key, or the rest may show whose."""
         return self.owner(key) is not None or name.upper() in self._open
 
     def read(self, name: bytes, args: list[bytes]) -> Intent | None:
-        """What the command means to the framework that owns the first of its keys that anybody owns."""
+        """What the command means to the first framework that owns the first of its keys that anybody owns.
+
+        Where several own it, each for commands of its own (a list and a stream named ``*``), the first to whom it means
+        something.
+        """
         for key in keys(name, args):
-            framework = self.owner(key)
-            if framework is not None:
-                return framework.read(name, args) if name in framework.commands else None
+            owners = self._owners.get(key)
+            if owners is None:
+                owners = self._claim(key)
+            if owners:
+                for framework in owners:
+                    if name in framework.commands:
+                        intent = framework.read(name, args)
+                        if intent is not None:
+                            return intent
+                return None
         return self._recognise(name, args) if self._heads else None
 
     def _recognise(self, name: bytes, args: list[bytes]) -> Intent | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from proxy.context.carry import Carrier
@@ -11,7 +11,24 @@ from proxy.events import Record
 from proxy.frameworks.router import Router
 from proxy.relay.counters import Counters
 from proxy.relay.ledger import CONTROLS
-from proxy.resp.requests import Watch
+from proxy.resp.requests import NAME_LIMIT, Watch
+
+_SPELLINGS: Final = 4096
+
+
+class Names(dict[bytes, bytes | None]):
+    """From a command's name, as clients spell it, to the name in upper case; None for one that nobody watches."""
+
+    def __init__(self, watched: Mapping[bytes, Watch]) -> None:
+        super().__init__({name: name for name in watched})
+        self._watched = watched
+
+    def __missing__(self, name: bytes) -> bytes | None:
+        upper = name.upper()
+        known = upper if upper in self._watched else None
+        if len(self) < _SPELLINGS and len(name) <= NAME_LIMIT:
+            self[name] = known
+        return known
 
 
 class RelayContext:
@@ -53,3 +70,4 @@ class RelayContext:
             **dict.fromkeys(router.commands, Watch.COPY),
             **dict.fromkeys(router.rewritable, Watch.HOLD),
         }
+        self.names = Names(self.watched)

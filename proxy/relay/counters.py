@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.context import adopted, json_slot
 from proxy.context.carry import Carried
-from proxy.events import Carry, JobEvent, Outcome
+from proxy.events import Carry, JobEvent, Op, Outcome
 
 RESULTS: Final = (
     "written",
@@ -35,6 +35,7 @@ _RESULT: Final = {
     Carry.DERIVED: "derived",
     Carry.NONE: "none",
 }
+_WORDS: Final = {op: op.name.lower() for op in Op}
 _QUEUES: Final = 200
 """Label values of ``queue`` before the rest is counted as ``other``."""
 
@@ -76,7 +77,7 @@ class Counters:
                 queue = "other"
             else:
                 self._queues.add(queue)
-        label = (event.framework, queue, event.op.name.lower())
+        label = (event.framework, queue, _WORDS[event.op])
         self.jobs[label] = self.jobs.get(label, 0) + 1
 
     def snapshot(self) -> list[tuple[str, tuple[str, ...], int]]:

@@ -23,6 +23,7 @@ from proxy.context.carry import Carried
 from proxy.frameworks.base import Intent
 from proxy.resp.replies import Oversize, ReplyFramer
 from proxy.resp.reply import Reply, ReplyError, Undecodable, decode
+from proxy.resp.whole import is_one_reply
 
 SUBSCRIBES: Final = frozenset((b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"))
 UNSUBSCRIBES: Final = frozenset((b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE"))
@@ -68,7 +69,7 @@ class Place(IntEnum):
     SUBSCRIBE = 9
 
 
-class Pending(msgspec.Struct):
+class Pending(msgspec.Struct, gc=False):
     """A command whose reply is awaited."""
 
     place: Place
@@ -197,6 +198,25 @@ class Ledger:
         self.size = 0
 
     # ---- replies, as they come
+
+    def only(self, data: bytes) -> Resolved | bool:
+        """A chunk that is the one reply that is awaited: true, or who wants it and what it is. False: `feed` it."""
+        if self._sent - self._received != 1 or not is_one_reply(data) or not self._framer.drained():
+            return False
+        if self._queued is not None or self._free_running():
+            return False
+        pending = self._pending
+        if not pending:
+            self._received += 1
+            return True
+        if pending[0].place is not Place.JOB:
+            return False
+        oldest = pending.popleft()
+        self._received += 1
+        self.size -= oldest.size
+        value = _value(data)
+        self.admitted = self.admitted or not isinstance(value, ReplyError)
+        return oldest, value
 
     def feed(self, data: bytes) -> Iterator[Resolved]:
         """Match a chunk of replies. Raises `OutOfStep`, `proxy.resp.numbers.Malformed`."""

@@ -8,52 +8,47 @@ the bytes go on: the session turns blind, counts why, and from then on gives bac
 from __future__ import annotations
 
 import traceback
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from proxy.context.carry import NOTHING, Carried, Named
-from proxy.events import VALUE_LIMIT, Connection, JobEvent, Op, Outcome, digest
-from proxy.frameworks.base import End, Framework, Intent, Mismatch, Operation
+from proxy.context.carry import Carried, Named
+from proxy.events import Outcome
+from proxy.frameworks.base import Intent, Mismatch
 from proxy.relay.context import RelayContext
-from proxy.relay.ledger import CONTROLS, Ledger, Lost, OutOfStep, Pending, Place
-from proxy.resp.commands import encode
+from proxy.relay.ledger import CONTROLS, Ledger, OutOfStep, Pending, Place
+from proxy.relay.reporter import Reporter
+from proxy.resp.commands import encode, with_last
 from proxy.resp.numbers import Malformed
-from proxy.resp.reply import Reply, ReplyError
 from proxy.resp.requests import Command, RequestFramer
+from proxy.resp.whole import WholeCommands, command_size
 
 _BLIND_BY_DESIGN = {b"MONITOR": "monitor", b"SYNC": "replication", b"PSYNC": "replication"}
-_NAME_LIMIT = 128
 _JOBS_LIMIT = 1000
 """Jobs of one command that are looked at: about 20 ms."""
 _PENDING_LIMIT = 8 * 1024 * 1024
 """Bytes of commands whose replies are awaited, for each connection."""
 
 
+_whole = WholeCommands()
+
+
 class Session:
     """``now`` is always nanoseconds since the epoch. No method raises."""
 
-    __slots__ = ("_announced", "_client", "_conn", "_context", "_done", "_framer", "_ledger", "_library", "_listener",
-                 "_name", "_out", "_popping", "_upstream", "blind")  # fmt: skip
+    __slots__ = ("_conn", "_context", "_done", "_framer", "_ledger", "_out", "_reporter", "_whole", "blind")
 
     def __init__(self, context: RelayContext, conn: int, listener: str, upstream: str, client: str) -> None:
         self._context = context
         self._conn = conn
-        self._listener = listener
-        self._upstream = upstream
-        self._client = client
         self._framer = RequestFramer(context.watched, context.router.claims, context.max_inspect)
         self._ledger = Ledger(context.max_inspect)
         self.blind = not context.router.frameworks
         """From now on bytes are passed without a look; from the start, where there is nothing to look for."""
         self._out: list[bytes] = []  # for Redis, from the chunk being read
         self._done = 0  # how much of the framer's buffer is in there
-        self._announced = -1  # the tracer that knows this connection
-        self._name = ""
-        self._library = ""
-        self._popping: set[Framework] | None = None  # frameworks whose last job ends with this connection's next pop
+        self._reporter = Reporter(context, conn, listener, upstream, client)
+        self._whole = context.max_inspect
 
     def settings_changed(self) -> None:
         """The context goes by other settings now. What waits for its reply is finished as it was begun.
@@ -62,6 +57,7 @@ class Session:
         """
         context = self._context
         self._framer.watch(context.watched, context.router.claims, context.max_inspect)
+        self._whole = context.max_inspect
 
     # ---- from the client
 
@@ -70,6 +66,10 @@ class Session:
         if self.blind:
             return self.client_eof(now) + data
         try:
+            if self._framer.idle and len(data) <= self._whole:
+                commands = _whole.read(data)
+                if commands is not None:
+                    return self._read_whole(commands, data, now)
             return self._read(data, now)
         except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go on
             return self._out_of_sight(error, now)
@@ -121,34 +121,76 @@ class Session:
         self._framer.oversize.clear()
 
     def _command(self, command: Command, now: int) -> None:
-        name, ledger = command.name, self._ledger
-        self._context.counters.commands += 1
+        intent = self._meant(command.name, command.args, now)
+        if intent is None:
+            return
+        carried = self._carry(intent, inject=not command.inline)
+        if any(one.edit is not None for one in carried) and not self._rewrite(command, intent, carried):
+            carried = [replace(one, reason=one.reason and "split") for one in self._carry(intent, inject=False)]
+        self._expect(intent, carried, now)
+
+    def _read_whole(self, commands: list[list[bytes]], data: bytes, now: int) -> bytes:
+        """The same for a chunk that is nothing but whole commands, which is what most chunks are."""
+        names = self._context.names
+        plain = read = at = done = 0
+        out: list[bytes] = []
+        try:
+            for number, args in enumerate(commands):
+                name = names[args[0]]
+                if name is None:
+                    plain += 1
+                    continue
+                if plain:
+                    self._plain(plain)
+                    plain = 0
+                intent = self._meant(name, args, now)
+                if intent is None:
+                    continue
+                carried = self._carry(intent, inject=True)
+                if carried and any(one.edit is not None for one in carried):
+                    start = at + sum(map(command_size, commands[read:number]))
+                    read, at = number + 1, start + command_size(args)
+                    out += (data[done:start], self._rewritten(data[start:at], intent, carried))
+                    done = at
+                self._expect(intent, carried, now)
+            if plain:
+                self._plain(plain)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the bytes go on
+            self._turn_blind(error, now)
+        return b"".join((*out, data[done:])) if out else data
+
+    def _meant(self, name: bytes, args: list[bytes], now: int) -> Intent | None:
+        """What a watched command means; None: nothing that would need its reply, and that is written down already."""
+        ledger, context = self._ledger, self._context
+        context.counters.commands += 1
         if name in CONTROLS:
             reason = _BLIND_BY_DESIGN.get(name)
             if reason is not None:
                 raise OutOfStep(reason)
-            self._introduce(name, command.args)
-            ledger.control(name, command.args)
-            return
-        intent = self._context.router.read(name, command.args)
+            self._reporter.introduce(name, args)
+            ledger.control(name, args)
+            return None
+        intent = context.router.read(name, args)
         if intent is None or not self._bearable(intent):
             ledger.plain(1)
-            return
+            return None
         if intent.pops:
-            self._next_pop(intent.framework, now)
-        carried = self._carry(intent, inject=not command.inline)
-        if any(one.edit is not None for one in carried) and not self._rewrite(command, intent, carried):
-            carried = [replace(one, reason=one.reason and "split") for one in self._carry(intent, inject=False)]
+            self._reporter.pops(intent.framework, ledger.db, now)
+        return intent
+
+    def _expect(self, intent: Intent, carried: list[Carried], now: int) -> None:
+        """Wait for the reply of a command that goes out with what it carries."""
+        ledger, counters = self._ledger, self._context.counters
         for one in carried:
-            self._context.counters.carried(intent.framework.name, one)
+            counters.carried(intent.framework.name, one)
         size = sum(map(len, intent.args))
         pending = Pending(Place.JOB, at=now, intent=intent, carried=carried, size=size)
         if ledger.size + size > _PENDING_LIMIT:
             # Its client does not read replies. What becomes of the job is not waited for.
             ledger.plain(1)
-            self._unseen(pending, Outcome.UNKNOWN, now)
+            self._reporter.unseen(pending, ledger.db, now, Outcome.UNKNOWN)
         elif not ledger.expect(pending):
-            self._unseen(pending, Outcome.UNKNOWN, now)
+            self._reporter.unseen(pending, ledger.db, now, Outcome.UNKNOWN)
 
     def _bearable(self, intent: Intent) -> bool:
         """Not so many jobs in one command that all other clients would have to wait for them to be looked at."""
@@ -157,26 +199,10 @@ class Session:
         self._context.counters.injection(intent.framework.name, "oversize", len(intent.jobs))
         return False
 
-    def _introduce(self, name: bytes, args: list[bytes]) -> None:
-        """Who the client says it is: CLIENT SETNAME, CLIENT SETINFO, HELLO … SETNAME. Never a credential."""
-        if name == b"HELLO":
-            # AUTH takes two arguments, and a user may be called "setname".
-            at = 2
-            while at + 1 < len(args):
-                option = args[at].upper()
-                if option == b"SETNAME":
-                    self._name = _text(args[at + 1])
-                at += 3 if option == b"AUTH" else 2
-        elif name == b"CLIENT" and len(args) >= 3:
-            word = args[1].upper()
-            if word == b"SETNAME":
-                self._name = _text(args[2])
-            elif word == b"SETINFO" and len(args) == 4:
-                value = _text(args[3])
-                self._library = f"{self._library}/{value}" if args[2].upper() == b"LIB-VER" else value
-
     def _carry(self, intent: Intent, *, inject: bool) -> list[Carried]:
         """What goes with each job of an enqueue."""
+        if not intent.jobs:
+            return []
         framework, context = intent.framework, self._context
         inject = inject and context.inject and framework.inject
         sampler = context.rates.sampler(framework.queue(intent.key), intent.key)
@@ -189,19 +215,24 @@ class Session:
             carried.append(context.carrier.carry(framework.slot(job.value), named, sampler, inject=inject))
         return carried
 
+    def _rewritten(self, command: bytes, intent: Intent, carried: list[Carried]) -> bytes:
+        """A whole command with what it carries."""
+        args, edit = intent.args, carried[-1].edit
+        if len(carried) == 1 and isinstance(edit, bytes) and intent.jobs[0].index == len(args) - 1:
+            intent.args = [*args[:-1], edit]
+            return with_last(command, args[-1], edit)
+        intent.args = _edited(args, intent, carried)
+        return encode(intent.args)
+
     def _rewrite(self, command: Command, intent: Intent, carried: list[Carried]) -> bool:
         """Send the command with what it carries.
 
         False: too much of it has gone out already, from an earlier chunk, or it is not written as clients write it.
         """
-        args, buffer = list(command.args), self._framer.buffer
-        if encode(args) != buffer[command.start : command.end]:
+        buffer = self._framer.buffer
+        if encode(command.args) != buffer[command.start : command.end]:
             return False
-        for job, one in zip(intent.jobs, carried, strict=True):
-            if isinstance(one.edit, bytes):
-                args[job.index] = one.edit
-            elif one.edit is not None:
-                args.extend(one.edit)
+        args = _edited(command.args, intent, carried)
         rewritten = encode(args)
         gone = max(0, self._done - command.start)
         if rewritten[:gone] != buffer[command.start : command.start + gone]:
@@ -218,100 +249,18 @@ class Session:
         """Replies that were written to the client at ``now``; ``delivered=False``: there was no client any more."""
         if self.blind:
             return
+        ledger = self._ledger
         try:
-            for pending, reply in self._ledger.feed(data):
-                self._resolve(pending, reply, now, Outcome.OK if delivered else Outcome.UNDELIVERED)
-            self._framer.heads = self._ledger.admitted
+            answered = ledger.only(data)
+            if answered is True:
+                return
+            outcome = Outcome.OK if delivered else Outcome.UNDELIVERED
+            for pending, reply in (answered,) if answered else ledger.feed(data):
+                self._reporter.resolve(pending, reply, ledger.db, now, outcome)
+            self._framer.heads = ledger.admitted
         except Exception as error:  # noqa: BLE001 - it only observes
             # What the client had sent and is held goes out with its next bytes, or with its end.
             self._turn_blind(error, now)
-
-    def _resolve(self, pending: Pending, reply: Reply | Lost, now: int, outcome: Outcome) -> None:
-        intent = pending.intent
-        assert intent is not None
-        if reply is Lost.ABORTED:
-            return
-        if reply is Lost.UNREADABLE:
-            self._unseen(pending, Outcome.UNKNOWN, now)
-        elif isinstance(reply, ReplyError):
-            if reply.word != "NOSCRIPT":
-                self._unseen(pending, Outcome.ERROR, now, reply.word)
-        else:
-            assert not isinstance(reply, Lost)
-            self._report(pending, intent.finish(intent, reply), now, outcome)
-
-    def _unseen(self, pending: Pending, outcome: Outcome, now: int, error: str = "") -> None:
-        """Report of an enqueue whose reply is an error, or will not come."""
-        intent = pending.intent
-        if intent is None or intent.unseen is None:
-            return
-        queue = intent.framework.queue(intent.key)
-        operations = [
-            Operation(intent.unseen, intent.key, queue, value=value, job=number, error=error)
-            for number, value in enumerate(_stored(intent, pending.carried))
-        ]
-        self._report(pending, operations, now, outcome)
-
-    def _report(self, pending: Pending, operations: Iterable[Operation], now: int, outcome: Outcome) -> None:
-        intent = pending.intent
-        assert intent is not None
-        batch = list(operations)
-        alike = Counter(operation.op for operation in batch)
-        framework = intent.framework  # only now: it may be known by the reply alone
-        for operation in batch:
-            if operation.op is Op.DEQUEUE and framework.end is End.NEXT_POP:
-                self._popping = (self._popping or set()) | {framework}
-            carried = pending.carried[operation.job] if operation.job >= 0 else NOTHING
-            value, named = operation.value, b""
-            if len(value) > VALUE_LIMIT:
-                named = digest(value)
-                value = framework.summary(value)
-            context = carried.context
-            self._emit(
-                JobEvent(
-                    operation.op,
-                    framework.name,
-                    self._conn,
-                    self._ledger.db,
-                    pending.at,
-                    now,
-                    operation.key,
-                    operation.queue,
-                    dest=operation.dest,
-                    ref=operation.ref,
-                    value=value,
-                    digest=named,
-                    size=len(operation.value),
-                    context=b"" if context is None else context.pack(),
-                    carry=carried.how,
-                    previous=carried.previous,
-                    number=operation.number,
-                    verdict=operation.verdict,
-                    outcome=outcome,
-                    error=operation.error,
-                    worker=operation.worker,
-                    batch=alike[operation.op],
-                )
-            )
-
-    def _next_pop(self, framework: Framework, now: int) -> None:
-        if self._popping and framework in self._popping:
-            self._popping.discard(framework)
-            self._emit(JobEvent(Op.NEXT_POP, framework.name, self._conn, self._ledger.db, now, now, b"", ""))
-
-    def _emit(self, event: JobEvent) -> None:
-        context = self._context
-        if self._announced != context.epoch:
-            self._announced = context.epoch
-            context.emit(self._connection(event.at, opened=True))
-        context.counters.job(event)
-        context.emit(event)
-
-    def _connection(self, at: int, *, opened: bool) -> Connection:
-        return Connection(
-            self._context.worker, self._conn, at, opened, self._listener, self._upstream, self._client, self._name,
-            self._library,
-        )  # fmt: skip
 
     # ---- the end, of one kind or the other
 
@@ -319,9 +268,7 @@ class Session:
         """Either side is gone for good."""
         if not self.blind:
             self._give_up(now)
-        if self._announced >= 0:
-            self._context.emit(self._connection(now, opened=False))
-            self._announced = -1
+        self._reporter.closed(now)
 
     def _out_of_sight(self, error: Exception, now: int) -> bytes:
         """Turn blind in the midst of a chunk from the client; what of it is not in ``_out`` yet follows as it came."""
@@ -347,22 +294,23 @@ class Session:
         """Nothing that is pending will have a reply."""
         try:
             for pending in self._ledger.unresolved():
-                self._unseen(pending, Outcome.UNKNOWN, now)
+                self._reporter.unseen(pending, self._ledger.db, now, Outcome.UNKNOWN)
         except Exception:  # noqa: BLE001 - there is nothing left to protect but the count
             self._context.counters.blind["bug"] += 1
 
 
-def _stored(intent: Intent, carried: Iterable[Carried]) -> Iterator[bytes]:
-    """The values of an enqueue's jobs as they are sent."""
+def _edited(args: list[bytes], intent: Intent, carried: list[Carried]) -> list[bytes]:
+    """A command's arguments with what its jobs carry."""
+    edited = list(args)
     for job, one in zip(intent.jobs, carried, strict=True):
-        yield intent.args[job.index] if isinstance(one.edit, bytes) else job.value
+        if isinstance(one.edit, bytes):
+            edited[job.index] = one.edit
+        elif one.edit is not None:
+            edited.extend(one.edit)
+    return edited
 
 
 def _place(error: Exception) -> str:
     """Where an unexpected error came from. Not its text: that may quote what a client sent."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{type(error).__name__} at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-
-
-def _text(value: bytes) -> str:
-    return value[:_NAME_LIMIT].decode(errors="backslashreplace")

@@ -16,6 +16,12 @@ _FIRST: Final = frozenset(
 _FIRST_TWO: Final = frozenset(b"RPOPLPUSH BRPOPLPUSH LMOVE BLMOVE RENAME".split())
 _ALL: Final = frozenset(b"DEL UNLINK EXISTS".split())
 _BUT_LAST: Final = frozenset(b"BLPOP BRPOP BZPOPMIN BZPOPMAX".split())
+_PLACES: Final = {
+    **dict.fromkeys(_FIRST, slice(1, 2)),
+    **dict.fromkeys(_FIRST_TWO, slice(1, 3)),
+    **dict.fromkeys(_BUT_LAST, slice(1, -1)),
+    **dict.fromkeys(_ALL, slice(1, None)),
+}
 _STREAMS: Final = frozenset((b"XREAD", b"XREADGROUP"))
 SCRIPTS: Final = frozenset((b"EVAL", b"EVALSHA", b"FCALL"))
 """Argument 1 is no key but what to run."""
@@ -24,14 +30,9 @@ _COUNTED: Final = {b"LMPOP": 1, b"ZMPOP": 1, b"BLMPOP": 2, b"BZMPOP": 2, **dict.
 
 def keys(name: bytes, args: Sequence[bytes]) -> Sequence[bytes]:
     """The keys of a command (``name`` in upper case, ``args[0]`` as sent); none for a command that has none here."""
-    if name in _FIRST:
-        return args[1:2]
-    if name in _FIRST_TWO:
-        return args[1:3]
-    if name in _BUT_LAST:
-        return args[1:-1]
-    if name in _ALL:
-        return args[1:]
+    where = _PLACES.get(name)
+    if where is not None:
+        return args[where]
     if name in _STREAMS:
         return stream_keys(args)
     count_at = _COUNTED.get(name)
@@ -55,3 +56,9 @@ def stream_keys(args: Sequence[bytes]) -> Sequence[bytes]:
 def encode(args: Sequence[bytes]) -> bytes:
     """The command as an array of bulk strings, the only form Redis' clients send."""
     return b"*%d\r\n%s" % (len(args), b"".join([b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args]))
+
+
+def with_last(command: bytes, last: bytes, new: bytes) -> bytes:
+    """A command whose last argument is another one; all else stays as it is written."""
+    size = len(last)
+    return b"%s$%d\r\n%s%s" % (command[: -(len(b"$%d" % size) + 4 + size)], len(new), new, command[-2:])

@@ -24,7 +24,7 @@ _HEADER_LIMIT: Final = 64 * 1024
 """Redis' own limit for an inline command or a length line (PROTO_INLINE_MAX_SIZE)."""
 _COUNT_LIMIT: Final = 100_000
 """Arguments of a command that is looked at. Redis itself refuses more than 1,048,576 at once."""
-_NAME_LIMIT: Final = 32
+NAME_LIMIT: Final = 32
 """Longer than any name that is watched."""
 
 
@@ -73,6 +73,7 @@ class RequestFramer:
         "_watched",
         "buffer",
         "heads",
+        "idle",
         "oversize",
         "plain",
         "released",
@@ -89,6 +90,8 @@ class RequestFramer:
         """Keys of commands that were too big to hold and went by unread."""
         self.heads = False
         """Hold commands whose name is not known yet."""
+        self.idle = True
+        """Between two commands: nothing of a next one has come."""
         self._at = 0  # the next byte to read
         self._start = 0  # where the command being read begins
         self._args: list[bytes] | None = None  # collected so far, while a watched command is read
@@ -179,6 +182,7 @@ class RequestFramer:
         self.buffer = self.buffer[base:]
         self._at -= base
         self._start = 0
+        self.idle = not (self.buffer or self._skip or self._passing)
 
     def _command(self, args: list[bytes], *, inline: bool) -> Command:
         plain, self.plain = self.plain, 0
@@ -223,7 +227,7 @@ class RequestFramer:
         begin, end = self._bulk(cr + 2)
         if begin < 0:
             return False
-        if end - begin > _NAME_LIMIT:
+        if end - begin > NAME_LIMIT:
             self._at, self._passing = cr + 2, argc
             return True
         if end + 2 > len(self.buffer):

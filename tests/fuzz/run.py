@@ -27,6 +27,9 @@ class Ids:
     def span_id(self) -> bytes:
         return SPAN
 
+    def both(self) -> tuple[bytes, bytes]:
+        return self.trace_id(), self.span_id()
+
 
 class Failure(Exception):
     """Which input, and what was wrong."""
