@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import pytest
 
+from tests.conftest import StartSidecar
+from tests.receiver import Receiver
 from tests.redis import RedisServer
 from tests.sidecar import Sidecar
-from tests.wire.corners import SETTINGS, Corner
+from tests.wire.corners import Corner, settings
+
+StartCorner: TypeAlias = Callable[[RedisServer], Corner]
+"""From a Redis that is set up in a way of its own."""
 
 
 @pytest.fixture(scope="module")
-def _corner(_redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corner]:
-    settings = {"listeners": [{"upstream": _redis_server.url}], **SETTINGS}
-    with Sidecar(tmp_path_factory.mktemp("corner"), settings) as sidecar:
-        yield Corner(_redis_server, sidecar)
+def _receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def _corner(
+    _redis_server: RedisServer, _receiver: Receiver, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Corner]:
+    with Sidecar(tmp_path_factory.mktemp("corner"), settings(_redis_server, _receiver)) as sidecar:
+        yield Corner(_redis_server, sidecar, _receiver)
 
 
 @pytest.fixture
 def corner(_corner: Corner, redis_server: RedisServer) -> Corner:
     """The Redis of all tests, without any data, and a redspan in front of it that looks at the lists ``jobs:*``."""
     return _corner
+
+
+@pytest.fixture
+def start_corner(start_sidecar: StartSidecar, _receiver: Receiver) -> StartCorner:
+    return lambda server: Corner(server, start_sidecar(settings(server, _receiver)), _receiver)

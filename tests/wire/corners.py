@@ -10,10 +10,12 @@ import contextlib
 import re
 import socket
 from itertools import count
+from typing import Any
 
 import redis
 
 from proxy.resp.commands import encode
+from tests.receiver import ReceivedSpan, Receiver
 from tests.redis import RedisServer
 from tests.sidecar import Sidecar
 from tests.wire.sockets import read_to_reset
@@ -21,7 +23,7 @@ from tests.wire.sockets import read_to_reset
 QUEUES = "jobs:*"
 """What is traced in corner cases."""
 
-SETTINGS = {"frameworks": {"list": {"queues": [QUEUES], "processing": ["work:*"]}}}
+LISTS = {"list": {"queues": [QUEUES], "end": "none"}}
 
 JOB = b'{"id":1}'
 _STORED = re.compile(rb'\{"id":1,"traceparent":"00-[0-9a-f]{32}-[0-9a-f]{16}-03"\}')
@@ -55,12 +57,19 @@ def ask(sock: socket.socket, *steps: bytes) -> bytes:
     return read_until(sock, bulk(word))[: -len(bulk(word))]
 
 
-class Corner:
-    """A Redis, and a redspan in front of it that looks at the lists `QUEUES`."""
+def settings(server: RedisServer, receiver: Receiver) -> dict[str, Any]:
+    """Of a redspan in front of ``server`` that looks at the lists `QUEUES`, and sends its spans soon."""
+    tracing = {"protocol": "http/protobuf", "endpoint": receiver.url, "export": {"interval": "50ms"}}
+    return {"listeners": [{"upstream": server.plain_url}], "frameworks": LISTS, "tracing": tracing}
 
-    def __init__(self, server: RedisServer, sidecar: Sidecar) -> None:
+
+class Corner:
+    """A Redis, and a redspan in front of it."""
+
+    def __init__(self, server: RedisServer, sidecar: Sidecar, receiver: Receiver) -> None:
         self.server = server
         self.sidecar = sidecar
+        self.receiver = receiver
 
     def clear(self) -> None:
         with redis.Redis.from_url(self.server.url) as client:
@@ -113,8 +122,7 @@ class Corner:
         assert ask(sock, command("LPOP", key)) == bulk(stored)
         # One whose replies have made it blind writes into no further job.
         self._enqueued(sock, key)
-        self.sidecar.wait_for(lambda: self.seen("dequeue", key) == 1, "a job that was taken is not seen")
-        assert self.seen("enqueue", key) == 2
+        self.saw(key, "enqueue dequeue enqueue")
 
     def _enqueued(self, sock: socket.socket, key: str) -> bytes:
         """What Redis has of a job that is enqueued in an empty list."""
@@ -124,5 +132,13 @@ class Corner:
         assert _STORED.fullmatch(stored), f"blind: {stored!r}"
         return bytes(stored)
 
-    def seen(self, event: str, key: str) -> float:
-        return max(0.0, self.sidecar.metric("redspan_jobs_total", event=event, queue=key))
+    def saw(self, key: str, operations: str) -> None:
+        """The spans of the jobs of a list, by their start: ``operations`` are their names without "queue."."""
+
+        def found(spans: list[ReceivedSpan]) -> list[str]:
+            ours = sorted((span for span in spans if span.attributes["queue.name"] == key), key=lambda span: span.start)
+            return [span.name.removeprefix("queue.") for span in ours]
+
+        wanted = operations.split()
+        spans = self.receiver.wait_for(lambda spans: len(found(spans)) >= len(wanted))
+        assert found(spans) == wanted, found(spans)
