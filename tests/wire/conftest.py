@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -9,12 +10,13 @@ import pytest
 
 from tests.conftest import StartSidecar
 from tests.receiver import Receiver
-from tests.redis import RedisServer
+from tests.redis import PATIENCE, RedisServer
 from tests.sidecar import Sidecar
-from tests.wire.corners import Corner, settings
+from tests.wire.corners import LISTS, Corner, Scripted, settings
 
 StartCorner: TypeAlias = Callable[[RedisServer], Corner]
 """From a Redis that is set up in a way of its own."""
+StartScripted: TypeAlias = Callable[[], Scripted]
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +42,15 @@ def corner(_corner: Corner, redis_server: RedisServer) -> Corner:
 @pytest.fixture
 def start_corner(start_sidecar: StartSidecar, _receiver: Receiver) -> StartCorner:
     return lambda server: Corner(server, start_sidecar(settings(server, _receiver)), _receiver)
+
+
+@pytest.fixture
+def start_scripted(start_sidecar: StartSidecar) -> Iterator[StartScripted]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+
+        def start() -> Scripted:
+            upstream = f"redis://127.0.0.1:{listening.getsockname()[1]}"
+            return Scripted(start_sidecar({"listeners": [{"upstream": upstream}], "frameworks": LISTS}), listening)
+
+        yield start

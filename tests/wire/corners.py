@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -16,7 +17,7 @@ import redis
 
 from proxy.resp.commands import encode
 from tests.receiver import ReceivedSpan, Receiver
-from tests.redis import RedisServer
+from tests.redis import PATIENCE, RedisServer
 from tests.sidecar import Sidecar
 from tests.wire.sockets import read_to_reset
 
@@ -142,3 +143,33 @@ class Corner:
         wanted = operations.split()
         spans = self.receiver.wait_for(lambda spans: len(found(spans)) >= len(wanted))
         assert found(spans) == wanted, found(spans)
+
+
+class Scripted:
+    """A redspan in front of a Redis that says what a test says: for bytes that no real one can be made to send."""
+
+    def __init__(self, sidecar: Sidecar, listening: socket.socket) -> None:
+        self.sidecar = sidecar
+        self._listening = listening
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[tuple[socket.socket, socket.socket]]:
+        """A client, and what it is connected to in the end."""
+        with self.sidecar.connect() as client:
+            upstream, _ = self._listening.accept()
+            with upstream:
+                upstream.settimeout(PATIENCE)
+                yield client, upstream
+
+    def exchange(self, client: socket.socket, upstream: socket.socket, request: bytes, answer: bytes) -> bytes:
+        """What reaches the server of a request; its answer has to reach the client as it is."""
+        client.sendall(request)
+        got = read_until(upstream, request[-3:])
+        upstream.sendall(answer)
+        assert read_until(client, answer) == answer
+        return got
+
+    def blind(self, reason: str) -> None:
+        """One connection is no longer looked at, for that reason."""
+        self.sidecar.wait_for(lambda: self.sidecar.metric("redspan_blind_total", reason=reason) == 1, "not counted")
+        assert self.sidecar.metric("redspan_blind_total") == 1
