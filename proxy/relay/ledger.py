@@ -162,23 +162,27 @@ class Ledger:
 
     def control(self, name: bytes, args: list[bytes]) -> None:
         """One of `CONTROLS`, except those after which there are no replies to match."""
-        if name in SUBSCRIBES or name in UNSUBSCRIBES:
-            expected = self.expect(Pending(Place.SUBSCRIBE, number=len(args) - 1, kind=name.lower()))
-            self._unconfirmed = self._unconfirmed or not expected
-        elif name == b"CLIENT":
+        if name == b"CLIENT":
             self._client(args)
+            return
+        if name in _ALONE and len(args) > 1:
+            self.plain(1)
+            return
+        if name in SUBSCRIBES or name in UNSUBSCRIBES:
+            pending = Pending(Place.SUBSCRIBE, number=len(args) - 1, kind=name.lower())
         elif name in (b"SELECT", b"HELLO"):
             number = int(args[1]) if len(args) > 1 and args[1].isdigit() and len(args[1]) < 9 else 0
-            self.expect(Pending(Place[name.decode()], number=number))
-        elif name in _ALONE and len(args) > 1:
-            self.plain(1)
+            pending = Pending(Place[name.decode()], number=number)
         else:
+            pending = Pending(Place[name.decode()])
             if name == b"RESET":
-                # It turns replies on again, and is answered.
-                self._silent = self._skip = False
-            self.expect(Pending(Place[name.decode()]))
+                # It turns replies on again, and is answered, unless its own reply was to be left out.
+                self._silent = False
             if name != b"AUTH":
                 self._transaction = name == b"MULTI"
+        if not self.expect(pending):
+            # Nobody will know. Most commands succeed.
+            self._take_effect(pending)
 
     def _client(self, args: list[bytes]) -> None:
         if len(args) != 3 or args[1].upper() != b"REPLY" or self._transaction:
@@ -292,16 +296,19 @@ class Ledger:
 
     def _done(self, control: Pending, reply: Reply | Lost) -> None:
         """A command that changes the connection was answered."""
-        place = control.place
-        if isinstance(reply, ReplyError) or place is Place.PLAIN:
+        if isinstance(reply, ReplyError) or control.place is Place.PLAIN:
             return
-        if not _fits(place, reply):
+        if not _fits(control.place, reply):
             # Some versions leave out the error of an AUTH.
             raise OutOfStep
-        self.admitted = place is not Place.RESET
+        self.admitted = control.place is not Place.RESET
+        self._take_effect(control, reply)
+
+    def _take_effect(self, control: Pending, reply: Reply | Lost = None) -> None:
+        place = control.place
         if place is Place.MULTI:
             self._queued = []
-        elif place is Place.DISCARD:
+        elif place in (Place.DISCARD, Place.EXEC):
             self._forget_queued()
         elif place is Place.SELECT:
             self.db = control.number
@@ -313,7 +320,11 @@ class Ledger:
             self._channels = self._patterns = self._shards = 0
             self._unconfirmed = False
         elif place is Place.SUBSCRIBE:
-            self._subscribed_to(*(_confirmation(reply) or (control.kind, 0)))
+            confirmation = _confirmation(reply)
+            if confirmation is None:
+                self._unconfirmed = True
+            else:
+                self._subscribed_to(*confirmation)
 
     def _forget_queued(self) -> None:
         self.size -= sum(pending.size for pending in self._queued or ())
