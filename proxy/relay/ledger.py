@@ -4,7 +4,7 @@ Replies come in the order of the commands, with these exceptions, all kept here:
 
 - a push (``>``) takes no place; neither do messages to a RESP2 subscriber, nor confirmations beyond the first;
 - SUBSCRIBE and its kin have one confirmation per channel: arrays in RESP2, pushes in RESP3, or one error;
-- CLIENT REPLY OFF and SKIP take replies away;
+- CLIENT REPLY OFF and SKIP take replies away, but no messages, and confirmations only in some versions;
 - between MULTI and EXEC the reply is ``+QUEUED``; the real one is an element of EXEC's, which may be nil.
 
 Commands that nobody watches are only counted, except in a transaction, where each ``+QUEUED`` counts.
@@ -21,7 +21,7 @@ import msgspec
 
 from proxy.context.carry import Carried
 from proxy.frameworks.base import Intent
-from proxy.resp.replies import Oversize, ReplyFramer
+from proxy.resp.replies import Oversize, ReplyFramer, bare
 from proxy.resp.reply import Reply, ReplyError, Undecodable, decode
 from proxy.resp.whole import is_one_reply
 
@@ -48,6 +48,8 @@ CONTROLS: Final = (
 )
 """Commands that change how replies follow commands, or to which database."""
 
+_ALONE: Final = frozenset((b"MULTI", b"DISCARD", b"RESET"))
+"""Refused with arguments, and then without effect; EXEC ends its transaction even so."""
 _LIMIT: Final = 100_000
 """Commands that may be pending at once with each reply to be looked at."""
 _QUEUED: Final = b"+QUEUED\r\n"
@@ -81,7 +83,8 @@ class Pending(msgspec.Struct, gc=False):
     carried: list[Carried] = []
     """For each of the intent's jobs."""
     number: int = 0
-    """SELECT: the database; HELLO: the protocol; SUBSCRIBE: confirmations to come, 0 for all there are."""
+    """SELECT: the database; HELLO: the protocol, 0 for none given; SUBSCRIBE: confirmations to come, 0 for all there
+    are."""
     size: int = 0
     """Bytes of its arguments."""
     kind: bytes = b""
@@ -110,7 +113,7 @@ Resolved = tuple[Pending, Reply | Lost]
 
 class Ledger:
     __slots__ = ("_channels", "_framer", "_patterns", "_pending", "_queued", "_received", "_sent", "_shards", "_silent",
-                 "_skip", "_transaction", "admitted", "db", "protocol", "size")  # fmt: skip
+                 "_skip", "_transaction", "_unconfirmed", "admitted", "db", "protocol", "size")  # fmt: skip
 
     def __init__(self, limit: int) -> None:
         """``limit``: bytes of one reply that are kept for somebody who wants it."""
@@ -123,6 +126,7 @@ class Ledger:
         self._transaction = False  # MULTI was sent
         self._queued: list[Pending] | None = None  # MULTI was confirmed
         self._channels = self._patterns = self._shards = 0
+        self._unconfirmed = False  # it may have subscribed to something while replies were off
         self.size = 0
         """Bytes of the commands that are pending."""
         self.db = 0
@@ -159,20 +163,27 @@ class Ledger:
 
     def control(self, name: bytes, args: list[bytes]) -> None:
         """One of `CONTROLS`, except those after which there are no replies to match."""
-        if name in SUBSCRIBES or name in UNSUBSCRIBES:
-            self.expect(Pending(Place.SUBSCRIBE, number=len(args) - 1, kind=name.lower()))
-        elif name == b"CLIENT":
+        if name == b"CLIENT":
             self._client(args)
+            return
+        if name in _ALONE and len(args) > 1:
+            self.plain(1)
+            return
+        if name in SUBSCRIBES or name in UNSUBSCRIBES:
+            pending = Pending(Place.SUBSCRIBE, number=len(args) - 1, kind=name.lower())
         elif name in (b"SELECT", b"HELLO"):
-            number = int(args[1]) if len(args) > 1 and args[1].isdigit() and len(args[1]) < 9 else self.protocol
-            self.expect(Pending(Place[name.decode()], number=number))
+            number = int(args[1]) if len(args) > 1 and args[1].isdigit() and len(args[1]) < 9 else 0
+            pending = Pending(Place[name.decode()], number=number)
         else:
+            pending = Pending(Place[name.decode()])
             if name == b"RESET":
-                # It turns replies on again, and is answered.
-                self._silent = self._skip = False
-            self.expect(Pending(Place[name.decode()]))
+                # It turns replies on again, and is answered, unless its own reply was to be left out.
+                self._silent = False
             if name != b"AUTH":
                 self._transaction = name == b"MULTI"
+        if not self.expect(pending):
+            # Nobody will know. Most commands succeed.
+            self._take_effect(pending)
 
     def _client(self, args: list[bytes]) -> None:
         if len(args) != 3 or args[1].upper() != b"REPLY" or self._transaction:
@@ -244,14 +255,17 @@ class Ledger:
 
     def _free_running(self) -> bool:
         """A RESP2 subscriber: arrays come that answer nothing."""
-        return self.protocol == 2 and bool(self._channels or self._patterns or self._shards)
+        return self.protocol == 2 and bool(self._channels or self._patterns or self._shards or self._unconfirmed)
 
     def _subscribed(self) -> Generator[Resolved, None, bool]:
         """One frame that a RESP2 subscriber gets. False: it has not all come yet."""
         frame = self._framer.take()
         if frame is None:
             return False
-        if isinstance(frame, bytes) and frame[0] == _ARRAY:
+        if isinstance(frame, Oversize):
+            # Nothing that a subscriber may ask for has an answer of that length.
+            return True
+        if frame[0] == _ARRAY:
             kind = _first(frame)
             if kind in _MESSAGES:
                 return True
@@ -270,9 +284,12 @@ class Ledger:
             self._received += 1
             return
         oldest = pending[0]
-        if oldest.place is Place.SUBSCRIBE and isinstance(frame, bytes) and frame[0] == _ARRAY:
-            self._confirmed(frame)
-            return
+        if isinstance(frame, bytes):
+            frame = bare(frame)
+            if oldest.place is Place.SUBSCRIBE and frame[0] == _ARRAY:
+                if not self._confirmed(frame):
+                    raise OutOfStep
+                return
         pending.popleft()
         self._received += 1
         yield from self._answer(oldest, frame)
@@ -285,57 +302,74 @@ class Ledger:
         if place is Place.JOB:
             value = _value(frame)
             self.size -= oldest.size
+            if queued is not None and not isinstance(value, ReplyError):
+                yield oldest, Lost.UNREADABLE
+                raise OutOfStep
             self.admitted = self.admitted or not isinstance(value, ReplyError)
             yield oldest, value
         elif place is Place.EXEC:
             self._queued = None
             self.size -= sum(pending.size for pending in queued or ())
             yield from self._executed(queued or [], _value(frame))
-        elif isinstance(frame, bytes) and frame[:1] != b"-":
-            self._done(oldest)
+        elif place is not Place.PLAIN:
+            self._done(oldest, _value(frame))
 
-    def _done(self, control: Pending) -> None:
-        """A command that changes the connection has succeeded."""
+    def _done(self, control: Pending, reply: Reply | Lost) -> None:
+        """A command that changes the connection was answered."""
+        if isinstance(reply, ReplyError) or control.place is Place.PLAIN:
+            return
+        if not _fits(control.place, reply):
+            # Some versions leave out the error of an AUTH.
+            raise OutOfStep
+        self.admitted = control.place is not Place.RESET
+        self._take_effect(control, reply)
+
+    def _take_effect(self, control: Pending, reply: Reply | Lost = None) -> None:
         place = control.place
-        self.admitted = place is not Place.RESET
         if place is Place.MULTI:
             self._queued = []
-        elif place is Place.DISCARD:
+        elif place in (Place.DISCARD, Place.EXEC):
             self._forget_queued()
         elif place is Place.SELECT:
             self.db = control.number
         elif place is Place.HELLO:
-            self.protocol = control.number
+            self.protocol = control.number or self.protocol
         elif place is Place.RESET:
             self._forget_queued()
             self.db, self.protocol = 0, 2
             self._channels = self._patterns = self._shards = 0
+            self._unconfirmed = False
+        elif place is Place.SUBSCRIBE:
+            confirmation = _confirmation(reply)
+            if confirmation is None:
+                self._unconfirmed = True
+            else:
+                self._subscribed_to(*confirmation)
 
     def _forget_queued(self) -> None:
         self.size -= sum(pending.size for pending in self._queued or ())
         self._queued = None
 
     def _executed(self, queued: list[Pending], reply: Reply | Lost) -> Iterator[Resolved]:
-        if not isinstance(reply, list):
-            lost = reply if isinstance(reply, Lost) else Lost.ABORTED
-            yield from ((pending, lost) for pending in queued if pending.place is Place.JOB)
+        if isinstance(reply, list) and len(reply) == len(queued):
+            for pending, element in zip(queued, reply, strict=True):
+                if pending.place is Place.JOB:
+                    yield pending, element
+                else:
+                    self._done(pending, element)
             return
-        if len(reply) != len(queued):
+        happened = reply is not None and not isinstance(reply, ReplyError)
+        lost = Lost.UNREADABLE if happened else Lost.ABORTED
+        yield from ((pending, lost) for pending in queued if pending.place is Place.JOB)
+        if happened and not isinstance(reply, Lost):
             raise OutOfStep
-        for pending, element in zip(queued, reply, strict=True):
-            if pending.place is Place.JOB:
-                yield pending, element
-            elif not isinstance(element, ReplyError):
-                self._done(pending)
 
-    def _confirmed(self, frame: bytes | Oversize) -> None:
+    def _confirmed(self, frame: bytes | Oversize) -> bool:
         """A push, or a RESP2 confirmation: keep count of subscriptions, and of the confirmations still to come."""
-        words = _value(frame)
-        if not isinstance(words, list) or len(words) != 3:
-            return
-        kind, _, total = words
-        if not isinstance(kind, bytes) or kind not in _CONFIRMATIONS or not isinstance(total, int):
-            return
+        words = _confirmation(_value(frame))
+        if words is None:
+            return False
+        kind, total = words
         oldest = self._pending[0] if self._pending and self._pending[0].slot == self._received else None
         if oldest is not None and oldest.kind == kind:
             if not oldest.number:
@@ -344,6 +378,10 @@ class Ledger:
             if not oldest.number:
                 self._pending.popleft()
                 self._received += 1
+        self._subscribed_to(kind, total)
+        return True
+
+    def _subscribed_to(self, kind: bytes, total: int) -> None:
         if kind.startswith(b"s") and kind != b"subscribe":
             self._shards = total
         elif kind.startswith(b"p"):
@@ -353,6 +391,23 @@ class Ledger:
 
     def _count(self, kind: bytes) -> int:
         return {b"u": self._channels, b"p": self._patterns, b"s": self._shards}[kind[:1]]
+
+
+def _fits(place: Place, reply: Reply | Lost) -> bool:
+    """Whether it can be what a command that changes the connection is answered when it succeeds."""
+    if place is Place.HELLO:
+        return isinstance(reply, (dict, list))
+    if place is Place.SUBSCRIBE:
+        return _confirmation(reply) is not None
+    return reply == (b"RESET" if place is Place.RESET else b"OK")
+
+
+def _confirmation(reply: Reply | Lost) -> tuple[bytes, int] | None:
+    """The word and the number of a confirmation of SUBSCRIBE and its kin."""
+    if not isinstance(reply, list) or len(reply) != 3:
+        return None
+    kind, _, total = reply
+    return (kind, total) if isinstance(kind, bytes) and kind in _CONFIRMATIONS and isinstance(total, int) else None
 
 
 def _first(frame: bytes) -> bytes:

@@ -22,6 +22,6 @@ def number(digits: bytes) -> int:
     if known is not None:
         return known
     unsigned = digits[1:] if digits[:1] == b"-" else digits
-    if not unsigned.isdigit() or len(unsigned) > _DIGITS or (unsigned[0] == 0x30 and unsigned != b"0"):
+    if not unsigned.isdigit() or len(unsigned) > _DIGITS or (unsigned[0] == 0x30 and digits != b"0"):
         raise Malformed(f"not a length: {digits[:24]!r}")
     return int(digits)

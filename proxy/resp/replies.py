@@ -18,8 +18,11 @@ _AGGREGATE: Final = frozenset(b"*~>")
 _MAP: Final = 0x25
 _ATTRIBUTE: Final = 0x7C
 _PUSH: Final = 0x3E
+_TEXT: Final = frozenset(b"+-(")
 _HEADER_LIMIT: Final = 64 * 1024
-"""A line longer than this is no length, and no error that a Redis sends."""
+"""A line longer than this is no length. An error may be of any length: scripts and modules write their own."""
+_LINE_END: Final = -1
+"""To skip: not so many bytes, but what is left of a line."""
 
 
 class Oversize:
@@ -41,7 +44,7 @@ class ReplyFramer:
         self._at = 0  # the next byte to read
         self._open = False  # inside a frame
         self._left = 0  # elements missing of it
-        self._skip = 0  # bytes of a bulk string that have not come yet
+        self._skip = 0  # bytes of a bulk string that have not come yet, or `_LINE_END`
         self.push = False
         """The frame last read, or being read, is a push."""
         self._taking = False  # the frame is collected from its first byte on
@@ -54,9 +57,19 @@ class ReplyFramer:
         rest = self._buffer[self._at :]
         self._buffer = rest + data if rest else data
         self._at = self._start = 0
-        if self._skip:
+        if self._skip > 0:
             self._at = min(self._skip, len(data))
             self._skip -= self._at
+        elif self._skip:
+            self._to_line_end()
+
+    def _to_line_end(self) -> None:
+        end = self._buffer.find(b"\r\n")
+        if end >= 0:
+            self._at, self._skip = end + 2, 0
+        else:
+            # The last byte may be half of it.
+            self._at = max(len(self._buffer) - 1, 0)
 
     def skim(self, most: int) -> int:
         """Pass up to ``most`` replies, and any push on the way; how many replies were passed."""
@@ -64,6 +77,11 @@ class ReplyFramer:
         while passed < most and self._advance():
             passed += not self.push
         return passed
+
+    @property
+    def rest(self) -> bytes:
+        """What was fed and has not been read yet."""
+        return self._buffer[self._at :]
 
     def drained(self) -> bool:
         """Every byte that was fed belongs to a frame that has ended."""
@@ -114,7 +132,9 @@ class ReplyFramer:
             cr = buffer.find(b"\r\n", at)
             if cr < 0:
                 if size - at > _HEADER_LIMIT:
-                    raise Malformed("a reply line without end")
+                    if buffer[at] not in _TEXT:
+                        raise Malformed("a reply line without end")
+                    self._skip, at, left = _LINE_END, size - 1, left - 1
                 break
             kind = buffer[at]
             left -= 1
@@ -138,3 +158,14 @@ class ReplyFramer:
             return False
         self._open = False
         return True
+
+
+def bare(frame: bytes) -> bytes:
+    """The reply without the attributes in front of it."""
+    while frame[0] == _ATTRIBUTE:
+        framer = ReplyFramer(0)
+        # It is read as the map that it looks like.
+        framer.feed(b"%" + frame[1:])
+        framer.skim(1)
+        frame = framer.rest
+    return frame

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from proxy.resp.inline import split
 from proxy.resp.numbers import Malformed, number
 
 _STAR: Final = 0x2A
@@ -297,11 +298,14 @@ class RequestFramer:
             if len(self.buffer) - self._at > _HEADER_LIMIT:
                 raise Malformed("an inline command without end")
             return None
-        args = self.buffer[self._at : end].split()
+        line = self.buffer[self._at : end]
+        if b"\0" in line:
+            # Redis reads to the NUL, and waits for the end of the line.
+            raise Malformed("NUL in an inline command")
+        args = split(line.removesuffix(b"\r"))
         self._at = end + 1
-        if not args:
-            return None
-        if self._known(args[0]) in self._watched:
+        if args and self._known(args[0]) in self._watched:
             return self._command(args, inline=True)
-        self.plain += 1
+        # One that cannot be split is refused, which is a reply, too.
+        self.plain += args is None or bool(args)
         return None
