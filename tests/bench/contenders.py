@@ -87,13 +87,14 @@ class Contender:
         return relays, tracers
 
     def metrics(self) -> dict[str, float]:
-        """redspan's, by their series; nothing for the others."""
+        """redspan's, by their series; nothing for the others, and while it has no tracer."""
         if not self.admin:
             return {}
         connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=PATIENCE)
         try:
             connection.request("GET", "/metrics")
-            lines = connection.getresponse().read().decode().splitlines()
+            answer = connection.getresponse()
+            lines = answer.read().decode().splitlines() if answer.status == 200 else []
         finally:
             connection.close()
         return {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines) if series[:1] != "#"}

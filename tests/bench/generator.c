@@ -9,7 +9,8 @@
  *   rate=0              closed loop: each connection sends depth commands at once and waits for all replies
  *   rate=R              open loop: R commands a second, at times that a Poisson process gives. A command waits for an
  *                       idle connection, and its latency counts from when it was due, not from when it was sent
- *   commands, seed      how many are measured; other ids than with another seed
+ *   commands, limit     how many are measured; a closed loop ends after so many milliseconds in any case (0: does not)
+ *   seed                other ids than with another seed
  *
  * Connects, fills the windows, says "ready"; on a line from standard input it begins, then says what it measured as
  * JSON, and stays connected until its standard input ends: nothing but the load itself is between the two.
@@ -48,7 +49,7 @@ struct connection {
     long first, count;
 };
 
-static long port, connections = 1, depth = 1, commands = 1, rate, size = 300, vary, queues = 1, window, seed = 1;
+static long port, connections = 1, depth = 1, commands = 1, rate, size = 300, vary, queues = 1, window, limit, seed = 1;
 static const char *work = "push", *key = "bench";
 static int whole, filling, epoll, timer;
 static struct connection *all;
@@ -56,7 +57,7 @@ static struct bytes built;
 static char pool[POOL + 1];
 static uint64_t state, ids;
 static long units, issued, pushed, total, finished;
-static int64_t *latencies, *waiting;
+static int64_t *latencies, *waiting, over;
 static long measured, waiting_first, waiting_last;
 static int *idle;
 static long idle_first, idle_last;
@@ -127,8 +128,8 @@ static void job(struct bytes *bytes) {
     ids++;
     int length = snprintf(head, sizeof head, "{\"id\": \"%06lx%010llx\", \"type\": \"send_email\", \"n\": %llu, \"args\": [\"",
                           seed & 0xFFFFFF, (unsigned long long)ids, 10000000 + (unsigned long long)(chance() % 90000000));
-    long total = vary ? size / 2 + (long)(chance() % (size + 1)) : size;
-    long filler = total - length - 3;
+    long wanted = vary ? size / 2 + (long)(chance() % (size + 1)) : size;
+    long filler = wanted - length - 3;
     if (filler < 0) filler = 0;
     format(bytes, "$%ld\r\n", length + filler + 3);
     append(bytes, head, length);
@@ -191,7 +192,7 @@ static void resume(struct connection *one) {
 /* The next batch of a closed loop, unless this connection has nothing left to do. */
 static void next(struct connection *one) {
     if (one->phase == PUSH) {
-        if (filling ? one->count >= window : issued >= units) {
+        if (filling ? one->count >= window : issued >= units || (limit && now() >= over)) {
             finished++;
             return;
         }
@@ -347,7 +348,7 @@ static void read_arguments(int count, char **words) {
     struct { const char *name; long *number; const char **text; } known[] = {
         {"port", &port, 0}, {"connections", &connections, 0}, {"depth", &depth, 0}, {"commands", &commands, 0},
         {"rate", &rate, 0}, {"size", &size, 0}, {"vary", &vary, 0}, {"queues", &queues, 0}, {"window", &window, 0},
-        {"seed", &seed, 0}, {"work", 0, &work}, {"key", 0, &key},
+        {"limit", &limit, 0}, {"seed", &seed, 0}, {"work", 0, &work}, {"key", 0, &key},
     };
     for (int at = 1; at < count; at++) {
         char *value = strchr(words[at], '=');
@@ -388,6 +389,7 @@ int main(int count, char **words) {
     fflush(stdout);
     if (getchar() != '\n') return 0;
     int64_t began = now();
+    over = began + limit * 1000000;
     if (rate) open_loop();
     else closed_loop();
     double seconds = (now() - began) / 1e9;

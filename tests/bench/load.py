@@ -23,6 +23,7 @@ class Load(msgspec.Struct, frozen=True, omit_defaults=True):
     """What clients do. See `generator.c`."""
 
     commands: int
+    limit: int = 0
     connections: int = 50
     depth: int = 1
     size: int = 300
