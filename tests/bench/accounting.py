@@ -6,7 +6,7 @@ import contextlib
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,8 +35,8 @@ NOTHING = Cpu(0.0, 0.0)
 def cpu(pid: int) -> Cpu:
     """Of a process, with all its threads and those of its children that it has seen end.
 
-    ``utime + stime`` of /proc/PID/stat count in ticks of 10 ms; the scheduler keeps the same sum in nanoseconds for each
-    thread that lives.
+    ``utime + stime`` of /proc/PID/stat count in ticks of 10 ms; the scheduler keeps the same sum in nanoseconds, for
+    each thread that lives.
     """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     user, system, children_user, children_system = (int(field) * _TICK for field in fields[11:15])
@@ -57,16 +57,14 @@ def cpu_of(pids: Iterable[int]) -> Cpu:
     return total
 
 
-def settled(read: Callable[[], Cpu], *, pause: float = 0.1, below: float = 0.02) -> Cpu:
-    """CPU time, once these processes are through with what they had to do: less than a share of ``below`` of a CPU."""
+def settle(pids: Iterable[int], *, pause: float = 0.1, below: float = 0.03) -> None:
+    """Wait until these processes use less than a share of ``below`` of a CPU."""
+    watched = list(pids)
     deadline = time.monotonic() + PATIENCE
-    last = read()
-    while True:
+    last, now = -1.0, cpu_of(watched).total
+    while now - last > pause * below and time.monotonic() < deadline:
         time.sleep(pause)
-        now = read()
-        if now.total - last.total < pause * below or time.monotonic() > deadline:
-            return now
-        last = now
+        last, now = now, cpu_of(watched).total
 
 
 class Memory(NamedTuple):
@@ -92,14 +90,27 @@ def raise_limit() -> int:
     return most
 
 
-def cpus() -> list[int]:
-    """The CPUs that this process may use."""
-    return sorted(os.sched_getaffinity(0))
+_CPUS = sorted(os.sched_getaffinity(0))
+"""The CPUs that this program may use."""
 
 
-def pin(pid: int, to: Iterable[int]) -> None:
-    """Keep a process, with all the threads that it has, on these CPUs."""
-    chosen = set(to)
+def pin_measured(pid: int) -> None:
+    """Give a process the last CPU. Nothing else is to run there, as far as it depends on us."""
+    _pin(pid, _CPUS[-1:])
+
+
+def pin_other(pid: int) -> None:
+    """Keep a process off the CPU of what is measured, if there is another."""
+    _pin(pid, _CPUS[:-1] or _CPUS)
+
+
+def unpin(pid: int) -> None:
+    """Let a process run wherever there is room: it has inherited something else."""
+    _pin(pid, _CPUS)
+
+
+def _pin(pid: int, cpus: Iterable[int]) -> None:
+    chosen = set(cpus)
     for thread in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread.name), chosen)

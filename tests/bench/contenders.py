@@ -81,9 +81,16 @@ class Contender:
         """Of what relays, and of the tracer."""
         return accounting.cpu_of(self.relays), accounting.cpu_of(self.tracers)
 
+    def settle(self) -> None:
+        """Wait until redspan is through with what it does after the fact."""
+        if self.admin:
+            accounting.settle([*self.relays, *self.tracers])
+
     def memory(self) -> tuple[Memory, Memory]:
         found = [[accounting.memory(pid) for pid in pids] for pids in (self.relays, self.tracers)]
-        relays, tracers = (Memory(sum(one.resident for one in some), sum(one.proportional for one in some)) for some in found)
+        relays, tracers = (
+            Memory(sum(one.resident for one in some), sum(one.proportional for one in some)) for some in found
+        )
         return relays, tracers
 
     def metrics(self) -> dict[str, float]:
@@ -97,17 +104,16 @@ class Contender:
             lines = answer.read().decode().splitlines() if answer.status == 200 else []
         finally:
             connection.close()
-        return {series: float(value) for series, _, value in (line.rpartition(" ") for line in lines) if series[:1] != "#"}
+        return {
+            series: float(value) for series, _, value in (line.rpartition(" ") for line in lines) if series[:1] != "#"
+        }
 
     def pin(self) -> None:
         """Give what relays a CPU of its own, if there is one."""
-        every = accounting.cpus()
-        if len(every) < 2:
-            return
         for pid in self.relays:
-            accounting.pin(pid, every[-1:])
+            accounting.pin_measured(pid)
         for pid in self.tracers:
-            accounting.pin(pid, every)
+            accounting.unpin(pid)
 
     def check(self) -> dict[str, float]:
         """A relay that went blind looks brilliant: every job that was sent through must have been seen and written.
@@ -126,7 +132,8 @@ class Contender:
             if time.monotonic() > deadline:
                 seen = page["redspan_commands_total"]
                 raise RuntimeError(
-                    f"{self.name}: {expected} jobs sent, {written:.0f} injected; {self.commands} commands sent, {seen:.0f} seen"
+                    f"{self.name}: {expected} jobs sent, {written:.0f} injected; "
+                    f"{self.commands} commands sent, {seen:.0f} seen"
                 )
             time.sleep(0.1)
         if total(page, "redspan_blind_total"):
@@ -243,7 +250,9 @@ def _await(one: Contender) -> None:
 
 
 def _program(name: str) -> str | None:
-    return shutil.which({TWEMPROXY: "nutcracker"}.get(name, name.lower()), path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin")
+    return shutil.which(
+        {TWEMPROXY: "nutcracker"}.get(name, name.lower()), path="/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin"
+    )
 
 
 def _haproxy(directory: Path, redis_port: int) -> Contender:
@@ -259,8 +268,8 @@ def _haproxy(directory: Path, redis_port: int) -> Contender:
 def _twemproxy(directory: Path, redis_port: int) -> Contender:
     port, file = free_port(), directory / "nutcracker.yml"
     file.write_text(
-        f"redis:\n  listen: 127.0.0.1:{port}\n  redis: true\n  hash: fnv1a_64\n  distribution: modula\n  backlog: 4096\n"
-        f"  servers:\n    - 127.0.0.1:{redis_port}:1\n"
+        f"redis:\n  listen: 127.0.0.1:{port}\n  redis: true\n  hash: fnv1a_64\n  distribution: modula\n"
+        f"  backlog: 4096\n  servers:\n    - 127.0.0.1:{redis_port}:1\n"
     )
     command = [_program(TWEMPROXY) or "", "-c", str(file), "-s", str(free_port()), "-a", "127.0.0.1"]
     return Contender(TWEMPROXY, port, start(command))
@@ -268,7 +277,9 @@ def _twemproxy(directory: Path, redis_port: int) -> Contender:
 
 def _forwarder(redis_port: int) -> Contender:
     port = free_port()
-    return Contender(FORWARDER, port, start([sys.executable, "-m", "tests.bench.forwarder", str(port), str(redis_port)]))
+    return Contender(
+        FORWARDER, port, start([sys.executable, "-m", "tests.bench.forwarder", str(port), str(redis_port)])
+    )
 
 
 def _redspan(directory: Path, redis_port: int, collector_port: int, name: str, setup: Setup) -> Contender:
@@ -285,7 +296,11 @@ def redspan_settings(name: str, setup: Setup, collector_port: int) -> dict[str, 
     queue = "some-other-queue" if name == UNTRACED else QUEUE
     queues = [queue] if setup.queues == 1 else [f"{queue}:{number:04}:*" for number in range(setup.queues)]
     lists = {"queues": queues, "processing": [f"{queue}:processing:*"]}
-    others = {} if setup.frameworks else {field.encode_name: {"enabled": False} for field in msgspec.structs.fields(Frameworks)}
+    others = (
+        {}
+        if setup.frameworks
+        else {field.encode_name: {"enabled": False} for field in msgspec.structs.fields(Frameworks)}
+    )
     tracing = {"endpoint": f"http://127.0.0.1:{collector_port}", "protocol": "http/protobuf", "enabled": name != OFF}
     if name == NOT_SAMPLED:
         tracing["sampling"] = {"default_rate": 0.0}

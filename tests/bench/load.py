@@ -77,9 +77,8 @@ class Loading:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-        others = accounting.cpus()[:-1]
-        if self._pinned and others:
-            accounting.pin(self._process.pid, others)
+        if self._pinned:
+            accounting.pin_other(self._process.pid)
         self._line()
         return self
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -74,9 +71,8 @@ class Bench:
         accounting.raise_limit()
         self._generator = compile_generator(self._directory)
         with RedisServer(maxclients="15000") as self._redis, collector() as (self._collector, collecting):
-            if self._pinned and len(accounting.cpus()) > 1:
-                for pid in (self._redis.pid, collecting):
-                    accounting.pin(pid, accounting.cpus()[:-1])
+            for pid in (self._redis.pid, collecting) if self._pinned else ():
+                accounting.pin_other(pid)
             for stage in stages:
                 yield from self._stage(stage)
 
@@ -122,10 +118,11 @@ class Bench:
         empty = sum(each.resident for each in one.memory())
         with Loading(self._generator, load, one.port, QUEUE, pinned=self._pinned) as loading:
             full = sum(each.resident for each in one.memory())
+            one.settle()
             relay, tracer = one.cpu()
             report = loading.go()
-            relay_after = accounting.settled(lambda: one.cpu()[0])
-            tracer_after = accounting.settled(lambda: one.cpu()[1])
+            one.settle()
+            relay_after, tracer_after = one.cpu()
             relay_memory, tracer_memory = one.memory()
         one.pushed += report.pushed
         one.commands += report.total
