@@ -110,7 +110,7 @@ def _dots(page: _Page, depth: int, results: Sequence[Result]) -> None:
     bottom = page.y + 6
     page.y += _ROW
     for number in range(int(most / step) + 1):
-        x = _LABEL + number * step * scale
-        page.rule(x, top, bottom)
-        page.text(x, f"{number * step:g}x", "small", "middle")
+        at = _LABEL + number * step * scale
+        page.rule(at, top, bottom)
+        page.text(at, f"{number * step:g}x", "small", "middle")
     page.y += _ROW / 2
