@@ -90,8 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     alone = words.add_parser("tracer", help="the tracer alone: what it takes, and what it costs")
     alone.add_argument("--seconds", type=float, default=4.0, help="of each step of the load")
     alone.add_argument("--jobs", type=int, default=30_000, help="for what is measured in memory and by stage")
+    real = words.add_parser("frameworks", help="real applications, traced from within and by redspan")
+    real.add_argument("--rounds", type=int, default=5)
+    real.add_argument("--jobs", type=int, default=1_000, help="in each round")
     for one in (parser, alone):
         one.add_argument("--no-pin", action="store_true", help="leave it to the system what runs on which CPU")
+    for one in (parser, alone, real):
         one.add_argument("--json", metavar="FILE", help="write all that was measured")
     again = words.add_parser("report", help="show again what --json wrote")
     again.add_argument("file")

@@ -94,9 +94,9 @@ def _dots(page: _Page, depth: int, results: Sequence[Result]) -> None:
         return
     page.y += _ROW
     page.text(0, f"CPU as a multiple of {results[0].cell.yardstick}'s, {depth} deep", "title")
-    for kind, words, x in (("untraced", "untraced", WIDTH - 150), ("sampled", "traced", WIDTH - 60)):
-        page.dot(x, x, x, kind, 0)
-        page.text(x + 8, words, "small")
+    for kind, words, left in (("untraced", "untraced", WIDTH - 150), ("sampled", "traced", WIDTH - 60)):
+        page.dot(left, left, left, kind, 0)
+        page.text(left + 8, words, "small")
     scale = (WIDTH - _LABEL - 20) / most
     top = page.y + 8
     for one, *both in found:

@@ -1,0 +1,134 @@
+"""Real applications to measure: a producer and a worker, and how to see that a worker is through."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import redis
+
+from tests.bench import accounting
+from tests.bench.accounting import Cpu
+from tests.redis import PATIENCE
+from tests.sidecar import ROOT, children_of
+
+_APPS: Final = Path(__file__).with_name("apps")
+
+
+class Kind(NamedTuple):
+    name: str
+    producer: tuple[str, ...]
+    worker: tuple[str, ...]
+    finished: str
+    """A script that counts the jobs that are done."""
+    folder: Path
+
+
+CELERY: Final = Kind(
+    "Celery",
+    ("celery_app.py",),
+    ("-m", "celery", "-A", "celery_app", "worker", "--pool", "solo", "--without-gossip", "--without-mingle"),
+    "return #redis.call('KEYS', 'celery-task-meta-*')",
+    _APPS,
+)
+RQ: Final = Kind(
+    "RQ",
+    ("-m", "tests.bench.apps.rq_app"),
+    ("-m", "rq.cli", "worker", "--quiet", "--worker-class", "rq.SimpleWorker", "mails"),
+    "return redis.call('ZCARD', 'rq:finished:mails')",
+    ROOT,
+)
+
+
+class Application:
+    """``books`` is a connection of our own to its database, past whatever is measured."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        producer: subprocess.Popen[bytes],
+        worker: subprocess.Popen[bytes],
+        books: redis.Redis,
+        jobs: int,
+    ) -> None:
+        self._kind = kind
+        self._producer = producer
+        self._worker = worker
+        self._books = books
+        self._jobs = jobs
+
+    def cpu(self) -> Cpu:
+        """Of producer and worker, with all their processes."""
+        pids = [self._producer.pid, self._worker.pid]
+        return accounting.cpu_of([*pids, *(child for pid in pids for child in children_of(pid))])
+
+    def settle(self) -> None:
+        accounting.settle([self._producer.pid, self._worker.pid])
+
+    def run(self) -> float:
+        """Have all jobs sent and done; the seconds that it took."""
+        assert self._producer.stdin is not None
+        assert self._producer.stdout is not None
+        done = self._finished() + self._jobs
+        began = time.monotonic()
+        self._producer.stdin.write(b"go\n")
+        self._producer.stdin.flush()
+        if self._producer.stdout.readline() != b"sent\n":
+            raise RuntimeError(f"the producer of {self._kind.name} failed")
+        while self._finished() < done:
+            if self._worker.poll() is not None or time.monotonic() - began > PATIENCE:
+                raise RuntimeError(f"the worker of {self._kind.name} is not through: {done - self._finished()} to go")
+            time.sleep(0.01)
+        return time.monotonic() - began
+
+    def _finished(self) -> int:
+        counted = self._books.eval(self._kind.finished, 0)
+        assert isinstance(counted, int)
+        return counted
+
+
+@contextmanager
+def application(
+    kind: Kind, port: int, redis_port: int, database: int, jobs: int, endpoint: str
+) -> Iterator[Application]:
+    """Producer and worker, running. ``port``: where they find Redis; ``endpoint``: of a tracer of their own."""
+    url = f"redis://127.0.0.1:{port}/{database}"
+    options = {
+        **os.environ,
+        "REDIS_URL": url,
+        "RQ_REDIS_URL": url,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(_APPS)]),
+    }
+    if endpoint:
+        options["OTLP_ENDPOINT"] = endpoint
+
+    def start(words: tuple[str, ...], stdout: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, *words],
+            env=options,
+            cwd=kind.folder,
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    with (
+        redis.Redis(port=redis_port, db=database) as books,
+        start(kind.worker, subprocess.DEVNULL) as worker,
+        start((*kind.producer, str(jobs)), subprocess.PIPE) as producer,
+    ):
+        try:
+            assert producer.stdout is not None
+            if producer.stdout.readline() != b"ready\n":
+                raise RuntimeError(f"the producer of {kind.name} failed")
+            yield Application(kind, producer, worker, books, jobs)
+        finally:
+            for process in (producer, worker):
+                process.kill()
