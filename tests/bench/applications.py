@@ -25,23 +25,30 @@ class Kind(NamedTuple):
     name: str
     producer: tuple[str, ...]
     worker: tuple[str, ...]
-    finished: str
-    """A script that counts the jobs that are done."""
+    ended: str
+    """A script that counts the jobs that are over."""
+    succeeded: str
+    """A script that counts those that went well."""
     folder: Path
 
 
+_RESULTS: Final = "celery-task-meta-*"
+_FINISHED: Final = "return redis.call('ZCARD', 'rq:finished:mails')"
 CELERY: Final = Kind(
     "Celery",
-    ("celery_app.py",),
+    ("-c", "import sys, celery_app; celery_app.main(int(sys.argv[1]))"),
     ("-m", "celery", "-A", "celery_app", "worker", "--pool", "solo", "--without-gossip", "--without-mingle"),
-    "return #redis.call('KEYS', 'celery-task-meta-*')",
+    f"return #redis.call('KEYS', '{_RESULTS}')",
+    f"local n = 0; for _, key in ipairs(redis.call('KEYS', '{_RESULTS}')) do "
+    "if redis.call('GET', key):find('SUCCESS', 1, true) then n = n + 1 end end; return n",
     _APPS,
 )
 RQ: Final = Kind(
     "RQ",
     ("-m", "tests.bench.apps.rq_app"),
     ("-m", "rq.cli", "worker", "--quiet", "--worker-class", "rq.SimpleWorker", "mails"),
-    "return redis.call('ZCARD', 'rq:finished:mails')",
+    _FINISHED,
+    _FINISHED,
     ROOT,
 )
 
@@ -75,20 +82,25 @@ class Application:
         """Have all jobs sent and done; the seconds that it took."""
         assert self._producer.stdin is not None
         assert self._producer.stdout is not None
-        done = self._finished() + self._jobs
+        done = self._counted(self._kind.ended) + self._jobs
         began = time.monotonic()
         self._producer.stdin.write(b"go\n")
         self._producer.stdin.flush()
         if self._producer.stdout.readline() != b"sent\n":
             raise RuntimeError(f"the producer of {self._kind.name} failed")
-        while self._finished() < done:
+        while (ended := self._counted(self._kind.ended)) < done:
             if self._worker.poll() is not None or time.monotonic() - began > PATIENCE:
-                raise RuntimeError(f"the worker of {self._kind.name} is not through: {done - self._finished()} to go")
+                raise RuntimeError(f"the worker of {self._kind.name} is not through: {done - ended} jobs to go")
             time.sleep(0.01)
-        return time.monotonic() - began
+        seconds = time.monotonic() - began
+        # A job that fails costs something else.
+        failed = done - self._counted(self._kind.succeeded)
+        if failed:
+            raise RuntimeError(f"{failed} jobs of {self._kind.name} have failed")
+        return seconds
 
-    def _finished(self) -> int:
-        counted = self._books.eval(self._kind.finished, 0)
+    def _counted(self, script: str) -> int:
+        counted = self._books.eval(script, 0)
         assert isinstance(counted, int)
         return counted
 

@@ -16,14 +16,20 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.applications import CELERY, RQ, Application, Kind, application
-from tests.bench.contenders import SAMPLED, Contender, Setup, collected, collector, contenders, total
+from tests.bench.contenders import HAPROXY, SAMPLED, Contender, Setup, collected, collector, contenders, total
 from tests.bench.spread import Spread, spread
 from tests.redis import RedisServer
 
 PLAIN: Final = "plain"
 INSIDE: Final = "OpenTelemetry inside"
+HOP: Final = "through HAProxy"
+"""What a hop costs an application, whoever it leads through."""
 THROUGH: Final = "through redspan"
-WAYS: Final = ((CELERY, PLAIN), (CELERY, INSIDE), (CELERY, THROUGH), (RQ, PLAIN), (RQ, THROUGH))
+WAYS: Final = (
+    *((CELERY, how) for how in (PLAIN, INSIDE, HOP, THROUGH)),
+    *((RQ, how) for how in (PLAIN, HOP, THROUGH)),
+)
+_PROXIES: Final = {HOP: HAPROXY, THROUGH: SAMPLED}
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -48,17 +54,17 @@ Rounds = list[dict[str, Run]]
 
 
 class _Way:
-    """An application, and the redspan that it goes through, if it does."""
+    """An application, and the proxy that it goes through, if it does."""
 
     def __init__(
-        self, kind: Kind, how: str, app: Application, sidecar: Contender | None, jobs: int, collector_port: int
+        self, kind: Kind, how: str, app: Application, proxy: Contender | None, jobs: int, collector_port: int
     ) -> None:
         self.name = _name(kind, how)
-        self.traced = how != PLAIN
+        self.traced = how in (INSIDE, THROUGH)
         self._kind = kind
         self._collector = collector_port
         self._app = app
-        self._sidecar = sidecar
+        self._proxy = proxy
         self._jobs = jobs
         self._sent = 0
 
@@ -82,9 +88,9 @@ class _Way:
 
     def check(self) -> None:
         """What was not traced costs nothing: every job must have been. Raises RuntimeError."""
-        if self._sidecar is None:
+        if self._proxy is None or not self._proxy.admin:
             return
-        page = self._sidecar.metrics()
+        page = self._proxy.metrics()
         written = page.get(f'redspan_injections_total{{framework="{self._kind.name.lower()}",result="written"}}', 0)
         started = page['redspan_spans_started_total{operation="job.process"}']
         lost = total(page, "redspan_blind_total") + total(page, "redspan_spans_dropped_total")
@@ -94,15 +100,15 @@ class _Way:
             )
 
     def _beside(self) -> tuple[float, float]:
-        if self._sidecar is None:
+        if self._proxy is None:
             return 0.0, 0.0
-        relay, tracer = self._sidecar.cpu()
+        relay, tracer = self._proxy.cpu()
         return relay.total, tracer.total
 
     def _settle(self) -> None:
         self._app.settle()
-        if self._sidecar is not None:
-            self._sidecar.settle()
+        if self._proxy is not None:
+            self._proxy.settle()
 
 
 def _name(kind: Kind, how: str) -> str:
@@ -114,16 +120,18 @@ def _ways(directory: Path, redis_port: int, collector_port: int, jobs: int) -> I
     with ExitStack() as stack:
         found = []
         for database, (kind, how) in enumerate(WAYS):
-            sidecar = None
-            if how == THROUGH:
+            proxy = None
+            if how in _PROXIES:
                 folder = directory / str(database)
                 folder.mkdir()
-                setup = contenders([SAMPLED], folder, redis_port, collector_port, Setup(), pinned=False)
-                sidecar = stack.enter_context(setup)[0]
+                setup = contenders([_PROXIES[how]], folder, redis_port, collector_port, Setup(), pinned=False)
+                proxy = next(iter(stack.enter_context(setup)), None)
+                if proxy is None:
+                    continue
             endpoint = f"http://127.0.0.1:{collector_port}" if how == INSIDE else ""
-            port = redis_port if sidecar is None else sidecar.port
+            port = redis_port if proxy is None else proxy.port
             app = stack.enter_context(application(kind, port, redis_port, database, jobs, endpoint))
-            found.append(_Way(kind, how, app, sidecar, jobs, collector_port))
+            found.append(_Way(kind, how, app, proxy, jobs, collector_port))
         yield found
 
 
@@ -170,18 +178,19 @@ def _table(rounds: Rounds, jobs: int) -> Table:
         if how == PLAIN and kind is not WAYS[0][0]:
             table.add_section()
         name, plain = _name(kind, how), _name(kind, PLAIN)
+        if name not in rounds[0]:
+            continue
         runs = [one[name] for one in rounds]
-        redspan = _median([run.relay + run.tracer for run in runs])
         table.add_row(
             name,
             f"{_median([run.application for run in runs]):,.0f}",
             "-" if how == PLAIN else _above([one[name].application - one[plain].application for one in rounds]),
-            f"{_median([run.relay for run in runs]):,.0f}" if redspan else "-",
-            f"{_median([run.tracer for run in runs]):,.0f}" if redspan else "-",
+            f"{_median([run.relay for run in runs]):,.0f}" if how in _PROXIES else "-",
+            f"{_median([run.tracer for run in runs]):,.0f}" if how == THROUGH else "-",
             f"{_median([run.all for run in runs]):,.0f}",
             "-" if how == PLAIN else _above([one[name].all - one[plain].all for one in rounds]),
             f"{_median([run.per_second for run in runs]):,.0f}",
-            "-" if how == PLAIN else f"{_median([run.otlp for run in runs]):,.0f}",
+            "-" if how not in (INSIDE, THROUGH) else f"{_median([run.otlp for run in runs]):,.0f}",
         )
     return table
 

@@ -1,6 +1,6 @@
 """A Celery application. REDIS_URL is where; with OTLP_ENDPOINT it has OpenTelemetry's instrumentation in it.
 
-As a program it is the producer: ``celery_app.py COUNT`` sends that many tasks for each line that it reads.
+As a producer: ``main(COUNT)`` sends that many tasks for each line that it reads.
 """
 
 from __future__ import annotations
@@ -51,7 +51,3 @@ def main(count: int) -> None:
             at = random.randrange(len(POOL) - 200)
             measure.delay(POOL[at : at + 200], number)
         print("sent", flush=True)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
