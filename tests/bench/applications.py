@@ -107,9 +107,9 @@ class Application:
 
 @contextmanager
 def application(
-    kind: Kind, port: int, redis_port: int, database: int, jobs: int, endpoint: str
+    kind: Kind, port: int, redis_port: int, database: int, jobs: int, variables: dict[str, str]
 ) -> Iterator[Application]:
-    """Producer and worker, running. ``port``: where they find Redis; ``endpoint``: of a tracer of their own."""
+    """Producer and worker, running. ``port``: where they find Redis."""
     url = f"redis://127.0.0.1:{port}/{database}"
     options = {
         **os.environ,
@@ -117,8 +117,7 @@ def application(
         "RQ_REDIS_URL": url,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(_APPS)]),
     }
-    if endpoint:
-        options["OTLP_ENDPOINT"] = endpoint
+    options |= variables
 
     def start(words: tuple[str, ...], stdout: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

@@ -49,6 +49,8 @@ class Setup(msgspec.Struct, frozen=True):
     """Configured; that of the load."""
     frameworks: bool = True
     """All of them on; else only that of the load."""
+    interval: float = 5.0
+    """``export.interval``, seconds."""
 
 
 class Contender:
@@ -301,7 +303,12 @@ def redspan_settings(name: str, setup: Setup, collector_port: int) -> dict[str, 
         if setup.frameworks
         else {field.encode_name: {"enabled": False} for field in msgspec.structs.fields(Frameworks)}
     )
-    tracing = {"endpoint": f"http://127.0.0.1:{collector_port}", "protocol": "http/protobuf", "enabled": name != OFF}
+    tracing: dict[str, Any] = {
+        "endpoint": f"http://127.0.0.1:{collector_port}",
+        "protocol": "http/protobuf",
+        "enabled": name != OFF,
+        "export": {"interval": setup.interval},
+    }
     if name == NOT_SAMPLED:
         tracing["sampling"] = {"default_rate": 0.0}
     return {"frameworks": {**others, "list": lists}, "tracing": tracing, "relay": {"max_connections": 6000}}
