@@ -43,6 +43,8 @@ class Record(msgspec.Struct, frozen=True):
     machine: Machine
     seconds: float
     results: list[Result]
+    failure: str = ""
+    """Why there are no more."""
 
 
 def machine() -> Machine:
@@ -58,7 +60,7 @@ def machine() -> Machine:
     )
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     options = _parser().parse_args(arguments)
     if options.what == "relay":
@@ -66,7 +68,8 @@ def main(arguments: Sequence[str]) -> None:
         if options.json:
             Path(options.json).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
         _show(record, options.plot, console)
-    elif options.what == "report":
+        return 1 if record.failure else 0
+    if options.what == "report":
         _show(msgspec.json.decode(Path(options.file).read_bytes(), type=Record), options.plot, console)
     elif options.what == "tracer":
         from tests.bench import tracer
@@ -76,6 +79,7 @@ def main(arguments: Sequence[str]) -> None:
         from tests.bench import frameworks
 
         frameworks.main(options, console)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,24 +113,30 @@ def _measure(options: argparse.Namespace, console: Console) -> Record:
     if absent:
         console.print(f"not installed, so there is nothing to compare with: {', '.join(absent)}")
     began = time.monotonic()
-    results = []
+    results: list[Result] = []
+    failure = ""
     with tempfile.TemporaryDirectory(prefix="redspan-bench-") as directory, console.status("") as status:
         bench = Bench(Path(directory), status.update, pinned=not options.no_pin)
-        for result in bench.run(stages(options.rounds)):
-            console.print(f"{time.monotonic() - began:5.0f} s  {result.cell.name}")
-            results.append(result)
-    return Record(machine(), time.monotonic() - began, results)
+        try:
+            for result in bench.run(stages(options.rounds)):
+                console.print(f"{time.monotonic() - began:5.0f} s  {result.cell.name}")
+                results.append(result)
+        except RuntimeError as error:
+            failure = str(error)
+    return Record(machine(), time.monotonic() - began, results, failure)
 
 
 def _show(record: Record, picture: str | None, console: Console) -> None:
     console.print(f"{record.machine}; {record.seconds / 60:.0f} minutes")
     report.print_all(record.results, console)
+    if record.failure:
+        console.print(f"It ended early: {record.failure}", style="bold red")
     if picture:
         Path(picture).write_text(plot.svg(record.results))
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        sys.exit(main(sys.argv[1:]))
     except FileNotFoundError as error:
         sys.exit(f"needed, and not there: {error}")

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from tests.bench.contenders import ALL, DIRECT, FORWARDER, HAPROXY, NOT_SAMPLED, SAMPLED, TWEMPROXY, UNTRACED, Setup
+from tests.bench.contenders import ALL, DIRECT, FORWARDER, HAPROXY, SAMPLED, TWEMPROXY, UNTRACED, Setup
 from tests.bench.load import Load
 
 YARDSTICK: Final = {1: HAPROXY, 16: TWEMPROXY}
@@ -54,7 +54,7 @@ def standard(rounds: int) -> Iterator[Stage]:
     few = max(1, rounds // 2)
     closed = [_cell("base", "", depth, rounds, ALL) for depth in YARDSTICK]
     paced = Load(_RATE * 2, rate=_RATE)
-    names = (DIRECT, HAPROXY, FORWARDER, NOT_SAMPLED, SAMPLED)
+    names = (DIRECT, HAPROXY, FORWARDER, SAMPLED)
     steady = Cell("base, 5,000/s", "rate", "5,000/s", paced, names, HAPROXY, 2 * rounds + 1)
     yield Stage((*closed, steady))
     yield Stage(tuple(_sizes(few)))

@@ -81,7 +81,7 @@ class Bench:
             stage.contenders, self._directory, self._redis.port, self._collector, stage.setup, pinned=self._pinned
         ) as found:
             for one in found:
-                self._measure(one, Load(_WARM_UP))
+                self._measure(one, Load(_WARM_UP, queues=stage.setup.queues))
             for cell in stage.cells:
                 yield self._cell(cell, [one for one in found if one.name in cell.contenders])
 
