@@ -6,13 +6,13 @@ BIN := $(VENV)/bin
 LOCK := --quiet --upgrade --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-options --no-emit-find-links
 
-.PHONY: help demo test lint bench requirements clean
+.PHONY: help demo test lint bench bench-full requirements clean
 
 help:
 	@echo "make demo    see the traces of some jobs: starts a Redis of its own, needs nothing else"
 	@echo "make test    all tests that pip can bring everything for"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   measure, against the budgets in the design"
+	@echo "make bench   measure, against HAProxy and twemproxy; takes a quarter of an hour (bench-full: hours)"
 	@echo "make requirements   bring what the image installs up to date"
 	@echo "make clean   remove what was made here"
 
@@ -29,6 +29,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench
+
+bench-full: $(VENV)/.dev
+	$(BIN)/python -m tests.bench --full
 
 # What the image installs: every version with its hashes, for all Pythons and machines, and no host. The oldest Python
 # that we support resolves it, so that what newer ones no longer need is in it as well.

@@ -1,126 +1,142 @@
-"""CPU per command of redspan, as a ratio to HAProxy and twemproxy in the same run: python -m tests.bench [--rounds N].
+"""What redspan costs: python -m tests.bench [tracer | frameworks | report FILE], see --help.
 
-Load: redis-benchmark, 50 connections, LPUSH of a 300-byte JSON job with a random id, 1 and 16 deep.  The contenders
-take turns within each round, in another order each time; what counts is the median over rounds of the ratio within a
-round, because single runs on a shared machine differ by more than what is measured.
+Without a word: CPU of each command, throughput and latency, beside the proxies that one would use otherwise.  What
+counts is the median over rounds of the ratio within a round, because single runs on a shared machine differ by more
+than what is measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
-import re
-import shutil
-import statistics
+import os
+import platform
 import subprocess
+import sys
 import tempfile
-import urllib.request
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
-from rich.table import Table
 
-from tests.bench.contenders import QUEUE, Contender, contenders
-from tests.redis import RedisServer
-
-CONNECTIONS = 50
-COMMANDS = {1: 60_000, 16: 300_000}
-"""By depth: enough that connecting does not count."""
-YARDSTICK = {1: "HAProxy", 16: "twemproxy"}
-JOB = '{"id": "__rand_int__", "task": "send_email", "args": ["' + "x" * 230 + '"], "n": 1}'
+from tests.bench import cells, plot, report
+from tests.bench.contenders import missing
+from tests.bench.measure import Bench, Result
+from tests.redis import executable
 
 
-def cpu(pids: list[int]) -> float:
-    """Seconds on a CPU so far, of these processes with all their threads."""
-    total = 0
-    for pid in pids:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            total += int((thread / "schedstat").read_text().split()[0])
-    return total / 1e9
+class Machine(msgspec.Struct, frozen=True):
+    cpus: int
+    processor: str
+    kernel: str
+    python: str
+    redis: str
+
+    def __str__(self) -> str:
+        return f"{self.cpus} CPUs ({self.processor}), Linux {self.kernel}, Python {self.python}, {self.redis}"
 
 
-def load(port: int, depth: int, key: str) -> float:
-    """Run the load; commands per second."""
-    command = [shutil.which("redis-benchmark") or "redis-benchmark", "-p", str(port), "-c", str(CONNECTIONS)]
-    command += ["-n", str(COMMANDS[depth]), "-P", str(depth), "-r", "1000000000", "-q", "LPUSH", key, JOB]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    found = re.findall(r"([\d.]+) requests per second", done.stdout)
-    if not found:
-        raise RuntimeError(f"redis-benchmark said: {done.stdout[-500:]} {done.stderr[-500:]}")
-    return float(found[-1])
+class Record(msgspec.Struct, frozen=True):
+    """What ``--json`` writes and ``report`` reads."""
+
+    machine: Machine
+    seconds: float
+    results: list[Result]
+    failure: str = ""
+    """Why there are no more."""
 
 
-def written(contender: Contender) -> float:
-    """Contexts that redspan says it has written, as of now."""
-    page = urllib.request.urlopen(f"http://127.0.0.1:{contender.admin}/metrics", timeout=30).read().decode()
-    series = r'^redspan_injections_total\{framework="list",result="written"\} (\S+)$'
-    return sum(float(value) for value in re.findall(series, page, re.MULTILINE))
+def machine() -> Machine:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    redis = subprocess.run([executable(), "--version"], capture_output=True, text=True, check=True).stdout
+    return Machine(
+        cpus=os.cpu_count() or 1,
+        processor=names[0] if names else platform.machine(),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        redis=" ".join(redis.split()[:3]),
+    )
 
 
-def measure(contender: Contender, depth: int, server: RedisServer) -> tuple[float, float, float]:
-    """Microseconds of CPU per command in the relay, in its children, and commands per second."""
-    subprocess.run(["redis-cli", "-p", str(server.port), "flushall"], capture_output=True, check=True)
-    pids = contender.pids
-    before = [cpu([pid]) for pid in pids]
-    rate = load(contender.port, depth, QUEUE)
-    spent = [cpu([pid]) - began for pid, began in zip(pids, before, strict=True)]
-    each = 1e6 / COMMANDS[depth]
-    return (spent[0] * each if spent else 0.0), sum(spent[1:]) * each, rate
+def main(arguments: Sequence[str]) -> int:
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    options = _parser().parse_args(arguments)
+    if options.what == "relay":
+        record = _measure(options, console)
+        if options.json:
+            Path(options.json).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
+        _show(record, options.plot, console)
+        return 1 if record.failure else 0
+    if options.what == "report":
+        _show(msgspec.json.decode(Path(options.file).read_bytes(), type=Record), options.plot, console)
+    elif options.what == "tracer":
+        from tests.bench import tracer
+
+        tracer.main(options, console)
+    else:
+        from tests.bench import frameworks
+
+        frameworks.main(options, console)
+    return 0
 
 
-def check_injected(contender: Contender, before: float, sent: int) -> None:
-    """A relay that went blind looks brilliant: every command must have been injected."""
-    for _ in range(100):
-        if written(contender) - before == sent:
-            return
-        subprocess.run(["sleep", "0.1"], check=True)
-    raise RuntimeError(f"{contender.name}: {sent} sent, {written(contender) - before:.0f} injected")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0])
+    words = parser.add_subparsers(dest="what", metavar="[tracer | frameworks | report]")
+    parser.set_defaults(what="relay")
+    parser.add_argument("--rounds", type=int, default=7, help="of the base; sweeps have half as many")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--quick", action="store_true", help="the base alone, and briefly")
+    which.add_argument("--full", action="store_true", help="all axes against each other, for hours")
+    parser.add_argument("--plot", metavar="FILE", help="write a picture, SVG")
+    alone = words.add_parser("tracer", help="the tracer alone: what it takes, and what it costs")
+    alone.add_argument("--seconds", type=float, default=4.0, help="of each step of the load")
+    alone.add_argument("--jobs", type=int, default=30_000, help="for what is measured in memory and by stage")
+    real = words.add_parser("frameworks", help="real applications, traced from within and by redspan")
+    real.add_argument("--rounds", type=int, default=5)
+    real.add_argument("--jobs", type=int, default=1_000, help="in each round")
+    for one in (parser, alone):
+        one.add_argument("--no-pin", action="store_true", help="leave it to the system what runs on which CPU")
+    for one in (parser, alone, real):
+        one.add_argument("--json", metavar="FILE", help="write all that was measured")
+    again = words.add_parser("report", help="show again what --json wrote")
+    again.add_argument("file")
+    again.add_argument("--plot", metavar="FILE")
+    return parser
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
-    results: dict[tuple[int, str], list[tuple[float, float, float]]] = {}
-    console = Console()
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        RedisServer() as server,
-        contenders(Path(directory), server.port) as found,
-    ):
-        for number in range(rounds):
-            console.print(f"round {number + 1} of {rounds}")
-            for depth, sent in COMMANDS.items():
-                for contender in random.sample(found, len(found)):
-                    traced = contender.name in ("redspan sampled", "redspan not sampled")
-                    before = written(contender) if traced else 0
-                    results.setdefault((depth, contender.name), []).append(measure(contender, depth, server))
-                    if traced:
-                        check_injected(contender, before, sent)
-        names = [contender.name for contender in found]
-    for depth, yardstick in YARDSTICK.items():
-        console.print(_table(depth, yardstick, names, results))
+def _measure(options: argparse.Namespace, console: Console) -> Record:
+    stages = cells.full if options.full else cells.quick if options.quick else cells.standard
+    absent = missing()
+    if absent:
+        console.print(f"not installed, so there is nothing to compare with: {', '.join(absent)}")
+    began = time.monotonic()
+    results: list[Result] = []
+    failure = ""
+    with tempfile.TemporaryDirectory(prefix="redspan-bench-") as directory, console.status("") as status:
+        bench = Bench(Path(directory), status.update, pinned=not options.no_pin)
+        try:
+            for result in bench.run(stages(options.rounds)):
+                console.print(f"{time.monotonic() - began:5.0f} s  {result.cell.name}")
+                results.append(result)
+        except RuntimeError as error:
+            failure = str(error)
+    return Record(machine(), time.monotonic() - began, results, failure)
 
 
-def _table(
-    depth: int, yardstick: str, names: list[str], results: dict[tuple[int, str], list[tuple[float, float, float]]]
-) -> Table:
-    table = Table(title=f"{depth} deep, {CONNECTIONS} connections, {len(JOB)} bytes")
-    for column in ("", "relay µs/command", f"x {yardstick} [range]", "tracer µs/command", "commands/s"):
-        table.add_column(column, justify="left" if not column else "right")
-    reference = [relay for relay, _, _ in results[depth, yardstick]]
-    for name in names:
-        relay, tracer, rate = (list(column) for column in zip(*results[depth, name], strict=True))
-        ratios = [spent / base for spent, base in zip(relay, reference, strict=True)]
-        table.add_row(
-            name,
-            f"{statistics.median(relay):.1f}",
-            f"{statistics.median(ratios):.2f} [{min(ratios):.2f}-{max(ratios):.2f}]",
-            f"{statistics.median(tracer):.1f}",
-            f"{statistics.median(rate):,.0f}",
-        )
-    return table
+def _show(record: Record, picture: str | None, console: Console) -> None:
+    console.print(f"{record.machine}; {record.seconds / 60:.0f} minutes")
+    report.print_all(record.results, console)
+    if record.failure:
+        console.print(f"It ended early: {record.failure}", style="bold red")
+    if picture:
+        Path(picture).write_text(plot.svg(record.results))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except FileNotFoundError as error:
+        sys.exit(f"needed, and not there: {error}")

@@ -1,0 +1,1 @@
+"""Applications to measure, as users write them: they know a URL, and nothing of redspan."""
