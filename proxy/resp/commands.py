@@ -14,7 +14,7 @@ _FIRST: Final = frozenset(
     b" LINSERT".split()
 )
 _FIRST_TWO: Final = frozenset(b"RPOPLPUSH BRPOPLPUSH LMOVE BLMOVE RENAME".split())
-_ALL: Final = frozenset(b"DEL UNLINK EXISTS".split())
+_ALL: Final = frozenset(b"DEL UNLINK EXISTS MGET".split())
 _BUT_LAST: Final = frozenset(b"BLPOP BRPOP BZPOPMIN BZPOPMAX".split())
 _STREAMS: Final = frozenset((b"XREAD", b"XREADGROUP"))
 SCRIPTS: Final = frozenset((b"EVAL", b"EVALSHA", b"FCALL"))
