@@ -36,7 +36,8 @@ def enqueue(book: Book, seen: Seen) -> None:
         _again(book, job, seen, span)
     job.status = Status.ENQUEUED
     aside = 0 if stay is None or not stay.since else max(0, event.at - stay.since)
-    job.enqueued(Waiting(context, event.done, span.links, before=aside), named=named)
+    links = span.links if stay is None else (*stay.links, *span.links)
+    job.enqueued(Waiting(context, event.done, links, before=aside), named=named)
     if event.number >= 0:
         book.measures.depth_is(label(span.job), event.number)
 

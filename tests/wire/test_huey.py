@@ -297,7 +297,7 @@ def test_a_retry_with_a_delay_goes_through_the_schedule() -> None:
         "queue.enqueue PRODUCER app ~retry_of\n"
         "  queue.enqueue CLIENT app\n"
         "  queue.dequeue CLIENT app\n"
-        "    job.process CONSUMER app success"
+        "    job.process CONSUMER app success ~retry_of"
     )
 
 
