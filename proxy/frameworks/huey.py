@@ -1,4 +1,4 @@
-r"""huey on Redis: RedisHuey, PriorityRedisHuey and both with ``Expire`` (run: 3.5.4 and 2.5.5 on redis-py 8.1.0).
+"""huey on Redis, also by priority and with expiring results (run: 3.5.4, 3.2.1, 2.5.5 and 2.4.5 on redis-py 8.1.0).
 
 ====================== =========================================================================================
 what                   on the wire (M: a pickled ``huey.registry.Message``; id, name, eta, retries … in this order)
@@ -18,14 +18,14 @@ retry                  the same with retries left, or nothing; then "enqueue" or
 
 Nothing is unpickled: id, name and retries are the first things in M, also behind zlib, gzip or before a signature.
 
-**Nothing is ever written**: a pickle has no slot that the task could read, and huey pickles it anew for each retry.  The
-trace follows from the id, the enqueue span from the retries that are left, which go down.
+**Nothing is ever written**: a pickle has no slot that the task could read, and huey pickles it anew for each retry.
+The trace follows from the id, the enqueue span from the retries that are left, which go down.
 
 **Not to be seen**: how a task ended that stored nothing.  If ``results`` is true, as it is in huey, that is taken for
-success, marked as inferred; else it is unknown.  The end of a periodic task and, before huey 2.5.5, of every task that
-returns None: no process span.  (A worker's next pop would not tell: its threads share their connections.)  Expired tasks,
-and those that a ``pre_execute`` hook cancels, look the same.  When a task put aside is due (its score is a local time).
-Tasks in a pipeline are traces of their own.  A task whose worker dies is lost, to huey too.
+success, marked as inferred; else it is unknown.  No process span have periodic tasks, those that expired or that a
+``pre_execute`` hook cancelled, and, before huey 2.5.5 (``Expire``: 3.3), those that return None: nothing shows their
+end.  (A worker's next pop does not: its threads share their connections.)  When a task that was put aside is due: its
+score is a local time.  The tasks of a pipeline are traces of their own.  A task whose worker dies is lost, to huey too.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class Lifecycle:
 
 def _move(book: Book, seen: Seen) -> None:
     job = book.known(seen)
-    if job is None and not seen.event.dest:
+    if job is None and seen.event.value and not seen.event.dest:
         # Somebody else has seen how it came there.
         job, _ = book.job(seen, Status.ENQUEUED)
         context = book.recover(seen).context or book.begin(seen)

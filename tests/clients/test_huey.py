@@ -25,6 +25,7 @@ from tests.receiver import ReceivedSpan, Receiver
 from tests.sidecar import Sidecar
 
 ROUNDS = 2
+PRODUCE = ("-c", f"import huey_app; huey_app.main({ROUNDS})")
 THREADS = ("-w", "3")
 PROCESSES = ("-w", "2", "-k", "process")
 STORAGES = {
@@ -90,11 +91,11 @@ def test_every_task_is_one_trace(
     kwargs = direct.get_connection_kwargs()
     plain = f"redis://{kwargs['host']}:{kwargs['port']}?protocol={protocol}"
     with worker(plain, tmp_path, *arguments, HUEY_CLASS=name):
-        wanted = said_by(plain, "huey_app.py", "rounds", str(ROUNDS), HUEY_CLASS=name)
+        wanted = said_by(plain, *PRODUCE, HUEY_CLASS=name)
     producers, workers = (start_sidecar(tracing(receiver)) for _ in range(2))
     with worker(f"{workers.url}?protocol={protocol}", tmp_path, *arguments, HUEY_CLASS=name):
         url = f"{producers.url}?protocol={protocol}"
-        assert said_by(url, "huey_app.py", "rounds", str(ROUNDS), HUEY_CLASS=name) == wanted
+        assert said_by(url, *PRODUCE, HUEY_CLASS=name) == wanted
         priority = name.startswith("Priority")
         processes = ROUNDS * (sum(counts[-1] for counts in OF_EACH.values()) + priority)
         receiver.wait_for(lambda spans: sum(span.name == "job.process" for span in spans) >= processes)
@@ -107,7 +108,7 @@ def test_every_task_is_one_trace(
 def test_the_process_span_is_what_ran(start_sidecar: StartSidecar, receiver: Receiver, tmp_path: Path) -> None:
     sidecar = start_sidecar(tracing(receiver))
     with worker(sidecar.url, tmp_path, *THREADS):
-        ran = said_by(sidecar.url, "huey_app.py", "timed", "20")
+        ran = said_by(sidecar.url, "-c", "import huey_app; huey_app.measure(20)")
         spans = receiver.wait_for(lambda spans: sum(span.name == "job.process" for span in spans) >= 20)
     assert_intervals(spans, ran)
 
@@ -130,7 +131,7 @@ def test_a_task_whose_worker_is_killed_has_no_process(
         sidecar.wait_for(lambda: direct.get("begun") == b"1", "a task that runs")
         first.kill()
     with worker(sidecar.url, tmp_path):
-        said_by(sidecar.url, "huey_app.py", "timed", "1")
+        said_by(sidecar.url, "-c", "import huey_app; huey_app.measure(1)")
         receiver.wait_for_span("job.process")
     assert kinds(receiver.spans) == {
         "?": Counter({"queue.enqueue": 1, "queue.dequeue": 1}),

@@ -1,19 +1,18 @@
 """huey as anybody would use it. REDIS_URL is all it is told, and HUEY_CLASS which of its storages to use.
 
-As a producer it enqueues tasks and says what became of them, as JSON: ``python huey_app.py rounds COUNT``; or ``timed
-COUNT``: ids, and when they ran.
+As a producer: ``main(COUNT)`` enqueues that many rounds of tasks and says what became of them, as JSON;
+``measure(COUNT)`` says when tasks ran.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from typing import Any
 
 import huey as library
-from huey.api import Task, TaskWrapper
+from huey.api import Task
 from huey.exceptions import RetryTask, TaskException
 
 CLASS = os.environ.get("HUEY_CLASS", "RedisHuey")
@@ -124,11 +123,3 @@ def main(count: int) -> None:
 def measure(count: int) -> None:
     asked = [timed(0.01 * (number % 5)) for number in range(count)]
     print(json.dumps([[result.id, outcome(result)] for result in asked]))
-
-
-if __name__ == "__main__":
-    # Tasks are named after their module, in the worker as here.
-    import huey_app
-
-    assert isinstance(huey_app.add, TaskWrapper)
-    {"rounds": huey_app.main, "timed": huey_app.measure}[sys.argv[1]](int(sys.argv[2]))
