@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from proxy.events import Op, Verdict
 from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
@@ -114,8 +116,11 @@ def taken_over(book: Book, job: Job, seen: Seen) -> None:
     for delivery in job.deliveries:
         if delivery.open and delivery.verdict is Verdict.NONE and delivery.attempt == seen.fields.attempt:
             job.retries += 1
-            # Its worker may have given it back, and that is yet to be heard of.
-            error, relation = ("retry", "retry_of") if delivery.over else ("redelivered", "redelivered_from")
+            error, relation = "redelivered", "redelivered_from"
+            if delivery.over:
+                # Its worker gave it back, and that is yet to be heard of: this is the next attempt.
+                error, relation = "retry", "retry_of"
+                seen.fields = replace(seen.fields, attempt=job.retries)
             delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, error, Status.RETRYING
             job.failed = Link(delivery.trace_id, delivery.process_id, relation, delivery.flags)
             end(book, job, delivery, seen.event.done)

@@ -326,6 +326,33 @@ def test_a_retry_that_asks_for_no_delay_is_the_same_once_more() -> None:
     )
 
 
+def test_the_next_worker_may_be_faster_than_the_reply_to_the_retry() -> None:
+    sent, answered = push(task(0)).replace("producer", "worker").strip().split("\n")
+    run = play(
+        push(task(1))
+        + pop(task(1))
+        + START
+        + OVER
+        + f"{sent}\n"
+        + pop(task(0), "other")
+        + f"{answered}\n"
+        + START.replace("worker", "other")
+        + OVER.replace("worker", "other")
+        + stored(1).replace("worker", "other"),
+        huey(),
+    )
+    assert run.tree() == (
+        "queue.enqueue PRODUCER app\n"
+        "  queue.dequeue CLIENT app\n"
+        "    job.process CONSUMER app retry !retry\n"
+        "queue.enqueue PRODUCER app\n"
+        "  queue.dequeue CLIENT app ~retry_of\n"
+        "    job.process CONSUMER app success ~retry_of"
+    )
+    unique(run)
+    assert [span.job.fields.attempt for span in run.spans if span.operation.value == "job.process"] == [0, 1]
+
+
 DELAYED = """\
 queue.enqueue PRODUCER app
   queue.dequeue CLIENT app
