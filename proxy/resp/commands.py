@@ -7,12 +7,13 @@ from typing import Final
 
 from proxy.resp.numbers import Malformed, number
 
-_FIRST: Final = frozenset(
+FIRST: Final = frozenset(
     b"LPUSH RPUSH LPUSHX RPUSHX LPOP RPOP LREM LTRIM SET SETEX PSETEX GET INCR TTL HSET HDEL HGET HGETALL ZADD"
     b" ZREM ZRANGEBYSCORE ZRANGE ZPOPMIN ZPOPMAX XADD XACK XDEL XTRIM XCLAIM XAUTOCLAIM LLEN LRANGE EXPIRE"
     b" HSETNX HMGET HINCRBY INCRBY HMSET PERSIST PUBLISH ZINCRBY ZSCORE ZREVRANGEBYSCORE SADD SREM LINDEX"
     b" LINSERT".split()
 )
+"""Argument 1 is their only key."""
 _FIRST_TWO: Final = frozenset(b"RPOPLPUSH BRPOPLPUSH LMOVE BLMOVE RENAME".split())
 _ALL: Final = frozenset(b"DEL UNLINK EXISTS MGET".split())
 _BUT_LAST: Final = frozenset(b"BLPOP BRPOP BZPOPMIN BZPOPMAX".split())
@@ -24,7 +25,7 @@ _COUNTED: Final = {b"LMPOP": 1, b"ZMPOP": 1, b"BLMPOP": 2, b"BZMPOP": 2, **dict.
 
 def keys(name: bytes, args: Sequence[bytes]) -> Sequence[bytes]:
     """The keys of a command (``name`` in upper case, ``args[0]`` as sent); none for a command that has none here."""
-    if name in _FIRST:
+    if name in FIRST:
         return args[1:2]
     if name in _FIRST_TWO:
         return args[1:3]
