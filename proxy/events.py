@@ -35,12 +35,16 @@ class Op(IntEnum):
     SCHEDULE = 2
     """Put aside until a time (``number``: Unix ms; -1 if its score is no time)."""
     MOVE = 3
-    """From one waiting place to another (scheduled to queue, dead letter to queue): same job, same attempt."""
+    """From one waiting place to another (scheduled to queue, dead letter to queue): same job, same attempt.
+
+    Without a ``dest``: taken out of ``key``, to be pushed.
+    """
     DEQUEUE = 4
     """Delivered to a consumer.
 
     ``dest`` is what will name the job's holder when it is acknowledged (the processing list, a consumer group), empty
-    where nothing will. ``verdict`` is UNKNOWN where nobody will ever say how it ended.
+    where nothing will. ``verdict`` is UNKNOWN where nobody will ever say how it ended. ``number`` is 0 where it takes
+    a `START` to make it an attempt: until then, a `SCHEDULE` only puts the job back as it was.
     """
     START = 5
     """The worker said that it begins."""
@@ -74,6 +78,11 @@ class Op(IntEnum):
     """The producer was told to wait (``number``: ms)."""
     CLAIM = 22
     """Taken out of a scheduled set: to be worked on or moved, if it was due; before that, cancelled."""
+    OVER = 23
+    """The worker has done with it.
+
+    How it ended (`SETTLE`, `RETRY`, a push) is told at once, or not at all: then it is ``verdict``, marked as inferred.
+    """
 
 
 class Verdict(IntEnum):

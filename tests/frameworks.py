@@ -7,6 +7,7 @@ from typing import Any
 from proxy.config import (
     CelerySettings,
     GoRedisWorkQueueSettings,
+    HueySettings,
     ListSettings,
     RqSettings,
     StreamSettings,
@@ -14,6 +15,7 @@ from proxy.config import (
 )
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
+from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.streams import Streams
@@ -52,3 +54,7 @@ def rq(**options: Any) -> Rq:
 
 def celery(**options: Any) -> Celery:
     return Celery(CelerySettings(**options))
+
+
+def huey(**options: Any) -> Huey:
+    return Huey(HueySettings(**options))

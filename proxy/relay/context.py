@@ -11,6 +11,7 @@ from proxy.events import Record
 from proxy.frameworks.router import Router
 from proxy.relay.counters import Counters
 from proxy.relay.ledger import CONTROLS
+from proxy.resp.commands import FIRST
 from proxy.resp.requests import NAME_LIMIT, Watch
 
 _SPELLINGS: Final = 4096
@@ -68,6 +69,7 @@ class RelayContext:
         self.watched = {
             **dict.fromkeys(CONTROLS, Watch.COPY),
             **dict.fromkeys(router.commands, Watch.COPY),
+            **dict.fromkeys(router.commands & FIRST, Watch.CLAIMED),
             **dict.fromkeys(router.rewritable, Watch.HOLD),
         }
         self.names = Names(self.watched)

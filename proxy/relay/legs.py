@@ -263,8 +263,10 @@ class UpstreamLeg(Leg):
         session, client = self.session, self.other
         if session is None or client is None:
             return
+        # Before: the client may be at work with it by the time that the write returns.
+        now = _now()
         client.write(data)
-        session.upstream_data(data, _now(), not client.transport.is_closing())
+        session.upstream_data(data, now, not client.transport.is_closing())
         if session.blind:
             cast(ClientLeg, client).go_blind()
 

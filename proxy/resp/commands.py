@@ -7,17 +7,18 @@ from typing import Final
 
 from proxy.resp.numbers import Malformed, number
 
-_FIRST: Final = frozenset(
+FIRST: Final = frozenset(
     b"LPUSH RPUSH LPUSHX RPUSHX LPOP RPOP LREM LTRIM SET SETEX PSETEX GET INCR TTL HSET HDEL HGET HGETALL ZADD"
     b" ZREM ZRANGEBYSCORE ZRANGE ZPOPMIN ZPOPMAX XADD XACK XDEL XTRIM XCLAIM XAUTOCLAIM LLEN LRANGE EXPIRE"
     b" HSETNX HMGET HINCRBY INCRBY HMSET PERSIST PUBLISH ZINCRBY ZSCORE ZREVRANGEBYSCORE SADD SREM LINDEX"
     b" LINSERT".split()
 )
+"""Argument 1 is their only key."""
 _FIRST_TWO: Final = frozenset(b"RPOPLPUSH BRPOPLPUSH LMOVE BLMOVE RENAME".split())
-_ALL: Final = frozenset(b"DEL UNLINK EXISTS".split())
+_ALL: Final = frozenset(b"DEL UNLINK EXISTS MGET".split())
 _BUT_LAST: Final = frozenset(b"BLPOP BRPOP BZPOPMIN BZPOPMAX".split())
 _PLACES: Final = {
-    **dict.fromkeys(_FIRST, slice(1, 2)),
+    **dict.fromkeys(FIRST, slice(1, 2)),
     **dict.fromkeys(_FIRST_TWO, slice(1, 3)),
     **dict.fromkeys(_BUT_LAST, slice(1, -1)),
     **dict.fromkeys(_ALL, slice(1, None)),

@@ -36,6 +36,8 @@ class Watch(IntEnum):
     """Collect its arguments; forward it as it comes."""
     HOLD = 2
     """It may be rewritten if its argument 1 is claimed: collect it, and hold it back until it is whole."""
+    CLAIMED = 3
+    """Collect its arguments if its argument 1 is claimed; forward it as it comes."""
 
 
 class Command(msgspec.Struct, gc=False):
@@ -55,13 +57,14 @@ class Command(msgspec.Struct, gc=False):
 class RequestFramer:
     """``feed`` a chunk, call ``next`` until None, forward ``buffer`` up to ``free``, then ``keep`` the rest.
 
-    ``claims(name, argument 1)`` tells whether a command to be held may be anybody's; at most ``limit`` bytes of one
-    command are collected.
+    ``claims(name, argument 1)`` tells whether a command that is watched for its key may be anybody's; at most ``limit``
+    bytes of one command are collected.
     """
 
     __slots__ = (
         "_argc",
         "_args",
+        "_asks",
         "_at",
         "_claims",
         "_hold",
@@ -98,6 +101,7 @@ class RequestFramer:
         self._args: list[bytes] | None = None  # collected so far, while a watched command is read
         self._argc = 0
         self._hold = False
+        self._asks = False  # whether it is wanted depends on its argument 1
         self._passing = 0  # arguments left of an unwatched command
         self._skip = 0  # bytes of an unwatched argument that have not come yet
         self._need = 0  # bytes without which a watched command cannot go on
@@ -239,6 +243,7 @@ class RequestFramer:
         if watch is not None:
             self._args = [name]
             self._hold = watch is Watch.HOLD
+            self._asks = watch is not Watch.COPY
         else:
             self._leave(argc - 1)
         return True
@@ -268,7 +273,7 @@ class RequestFramer:
                 return False
             args.append(self.buffer[begin:end])
             self._at = end + 2
-            if self._hold and len(args) == 2 and not self._claims(args[0], args[1]):
+            if self._asks and len(args) == 2 and not self._claims(args[0], args[1]):
                 self._leave(self._argc - 2)
                 return True
         return True

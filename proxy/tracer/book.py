@@ -21,7 +21,7 @@ from proxy.tracer.span import JobFacts, Kind, Operation, Span
 KEY_LIMIT: Final = 1024
 """Bytes of a key that a span shows."""
 HOLD: Final = 250_000_000
-"""ns that a dequeue span waits for its enqueue's event."""
+"""ns that a dequeue span waits for its enqueue's event, and a process span for how it ended."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -103,6 +103,8 @@ class Book:
         """By connection: deliveries that end with its next pop."""
         self.held: Final[deque[tuple[int, Delivery]]] = deque()
         """Deliveries whose dequeue span waits, and until when."""
+        self.over: Final[deque[tuple[int, Job, Delivery]]] = deque()
+        """Deliveries that are over, and until when somebody may say how they ended."""
         self.handles: Final[dict[tuple[str, int, str, bytes], JobKey]] = {}
         """Names that jobs which are held go by until they are acknowledged."""
         self.descriptions: Final[OrderedDict[JobKey, Description]] = OrderedDict()

@@ -79,6 +79,8 @@ def dequeue(book: Book, seen: Seen) -> None:
         # One that waited elsewhere has been pushed in the meantime: that is yet to be heard of.
         paired=waiting is not None and not (waiting.scheduled and waiting.key != event.key),
         claimed=event.op is Op.CLAIM,
+        begun=event.op is not Op.DEQUEUE or event.number != 0,
+        enqueue_id=b"" if carried.context is None else carried.context.span_id,
         stay=waiting,
     )
     if seen.fields.handle:
@@ -146,8 +148,9 @@ def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | Non
     if waiting is not None:
         span.start = max(span.start, min(waiting.since, span.end))
         ready = max(waiting.since, min(waiting.due, span.end))
-        book.wait(span, ready, "wire")
-        if waiting.scheduled or waiting.before:
+        if waiting.since:
+            book.wait(span, ready, "wire")
+        if (waiting.scheduled and waiting.since) or waiting.before:
             span.facts[a.SCHEDULED_MS] = (waiting.before or ready - waiting.since) / 1e6
     else:
         stamped = fields.enqueued_at or (fields.created_at if not fields.attempt else 0)

@@ -13,14 +13,17 @@ from proxy.tracer.span import Kind, Link, Operation, Span
 
 def enqueue(book: Book, seen: Seen) -> None:
     event = seen.event
+    before = book.known(seen)
+    late = None if before is None else _late(before, event)
+    named = before is not None and _named(before, seen, late)
     span, context = _span(book, seen)
     if event.outcome is Outcome.ERROR:
         span.error = event.error
         return
     job, known = book.job(seen, Status.ENQUEUED)
-    late = _late(job, event) if known else None
     if late is not None:
-        job.enqueues.append(context.span_id)
+        if not named:
+            job.enqueues.append(context.span_id)
         # A retry can be taken by a worker who was waiting for it before it is known to be one.
         if late.stay is not None:
             _leave(late.stay, span, event)
@@ -32,8 +35,9 @@ def enqueue(book: Book, seen: Seen) -> None:
     if known and stay is None:
         _again(book, job, seen, span)
     job.status = Status.ENQUEUED
-    before = 0 if stay is None else max(0, event.at - stay.since)
-    job.enqueued(Waiting(context, event.done, span.links, before=before))
+    aside = 0 if stay is None or not stay.since else max(0, event.at - stay.since)
+    links = span.links if stay is None else (*stay.links, *span.links)
+    job.enqueued(Waiting(context, event.done, links, before=aside), named=named)
     if event.number >= 0:
         book.measures.depth_is(label(span.job), event.number)
 
@@ -47,14 +51,39 @@ def schedule(book: Book, seen: Seen) -> None:
     if stay is not None and event.outcome is not Outcome.ERROR:
         stay.due = due
         return
+    named = _named(job, seen, None)
     span, context = _span(book, seen)
     if event.outcome is Outcome.ERROR:
         span.error = event.error
         return
+    _put_back(book, job)
     if job.deliveries:
         _again(book, job, seen, span)
     job.status = Status.SCHEDULED
-    job.enqueued(Waiting(context, event.done, span.links, scheduled=True, key=event.key, due=due))
+    job.enqueued(Waiting(context, event.done, span.links, scheduled=True, key=event.key, due=due), named=named)
+
+
+def _named(job: Job, seen: Seen, late: Delivery | None) -> bool:
+    """What follows from the job's identity names an enqueue before this one: then this one goes by it, too.
+
+    ``late``: the delivery of this very enqueue, which was heard of before it.
+    """
+    if seen.carry is not Carry.DERIVED or seen.context is None:
+        return False
+    known = [*job.enqueues, *(stay.context.span_id for stay in job.waiting)]
+    known += [one.enqueue_id for one in job.deliveries if one is not late or one.stay is not None]
+    if seen.context.span_id not in known:
+        return False
+    seen.carry = Carry.FOUND
+    return True
+
+
+def _put_back(book: Book, job: Job) -> None:
+    """The deliveries that were no attempts: the job is put aside as it was."""
+    for delivery in [one for one in job.deliveries if one.open and not one.begun]:
+        book.release(delivery)
+        book.close(delivery)
+        job.deliveries.remove(delivery)
 
 
 def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
@@ -96,7 +125,8 @@ def _leave(stay: Waiting, span: Span, event: JobEvent) -> None:
         span.links += (Link(stay.context.trace_id, stay.context.span_id, "scheduled", stay.context.flags),)
     elif not span.parent_id:
         span.parent_id = stay.context.span_id
-    span.facts[a.SCHEDULED_MS] = max(0, event.at - stay.since) / 1e6
+    if stay.since:
+        span.facts[a.SCHEDULED_MS] = max(0, event.at - stay.since) / 1e6
     if stay.due:
         span.facts[a.LATE_MS] = max(0, event.at - stay.due) / 1e6
 
@@ -123,7 +153,8 @@ def _pair(book: Book, delivery: Delivery, enqueue: Span, seen: Seen) -> None:
     dequeue.facts.pop(a.PARENT_UNVERIFIED, None)
     stay, context = delivery.stay, seen.context
     if stay is not None:
-        dequeue.facts[a.SCHEDULED_MS] = max(0, event.at - stay.since) / 1e6
+        if stay.since:
+            dequeue.facts[a.SCHEDULED_MS] = max(0, event.at - stay.since) / 1e6
         if context is not None and context.span_id and context.trace_id == dequeue.trace_id:
             dequeue.parent_id = context.span_id
     book.wait(dequeue, event.done, "wire")

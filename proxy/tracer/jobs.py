@@ -102,6 +102,14 @@ class Delivery(msgspec.Struct):
     """Taken out of a scheduled set, by a worker or by somebody who moves it to a queue: a push would tell."""
     stay: Waiting | None = None
     """The stay that this delivery ended."""
+    enqueue_id: bytes = b""
+    """Span id of the enqueue that its context names."""
+    begun: bool = True
+    """It is an attempt; else it may still be put back as it was."""
+    over: int = 0
+    """When its worker had done with it, ns; 0: it has not, or it is not known."""
+    silent: Verdict = Verdict.NONE
+    """How it ended, if nobody says more, now that it is over."""
     dequeue: Span | None = None
     """The dequeue span, while it waits for its enqueue to be heard of."""
 
@@ -134,10 +142,11 @@ class Job(msgspec.Struct):
     description: Description | None = None
     """Of a job that is known by reference."""
 
-    def enqueued(self, stay: Waiting) -> None:
-        """It waits once more."""
+    def enqueued(self, stay: Waiting, *, named: bool = False) -> None:
+        """It waits once more; ``named``: with the context of an enqueue before this one."""
         self.waiting.append(stay)
-        self.enqueues.append(stay.context.span_id)
+        if not named:
+            self.enqueues.append(stay.context.span_id)
         del self.waiting[:-_WAITING]
         del self.enqueues[:-_WAITING]
 

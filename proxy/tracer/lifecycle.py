@@ -9,7 +9,8 @@ span       is made
 enqueue    by ENQUEUE, at once
 dequeue    by DEQUEUE; where nothing is known of the enqueue yet, it is held for `HOLD` and starts no earlier than that
 process    by what ends the delivery: ACK, SETTLE, RETRY, RECLAIM, NEXT_POP; or, without a processing list, by OUTCOME,
-           DEAD_LETTER or the push of the retry.  Never by expiry: an end that nobody saw is not made up.
+           DEAD_LETTER or the push of the retry; or `HOLD` after OVER.  Never by expiry: an end that nobody saw is not
+           made up.
 purge      by PURGE
 ========== ===============================================================================================
 """
@@ -29,7 +30,7 @@ from proxy.tracer import settle
 from proxy.tracer.book import HOLD, Book, Policy, Seen, label
 from proxy.tracer.dequeue import claim, dequeue
 from proxy.tracer.enqueue import enqueue, schedule
-from proxy.tracer.jobs import Status
+from proxy.tracer.jobs import Status, Waiting
 from proxy.tracer.measures import Measures
 from proxy.tracer.reference import complete, describe, forget_descriptions
 from proxy.tracer.span import Kind, Operation, Span
@@ -68,6 +69,7 @@ class Lifecycle:
         # One that is to wait for longer than any was held while the clock was set back.
         while book.held and not now < book.held[0][0] <= now + HOLD:
             book.release(book.held.popleft()[1])
+        settle.in_silence(book, now)
         for job in book.jobs.expired(now):
             book.forget(job)
         forget_descriptions(book, now)
@@ -77,6 +79,7 @@ class Lifecycle:
         """Every span that is held: the tracer is about to stop."""
         while self._book.held:
             self._book.release(self._book.held.popleft()[1])
+        settle.in_silence(self._book, None)
         return self._finished()
 
     def _finished(self) -> list[Span]:
@@ -113,6 +116,11 @@ class Lifecycle:
 
 def _move(book: Book, seen: Seen) -> None:
     job = book.known(seen)
+    if job is None and seen.event.value and not seen.event.dest:
+        # Somebody else has seen how it came there.
+        job, _ = book.job(seen, Status.ENQUEUED)
+        context = book.recover(seen).context or book.begin(seen)
+        job.waiting.append(Waiting(context, 0, scheduled=True, key=seen.event.key))
     if job is not None:
         job.status = Status.ENQUEUED
 
@@ -147,6 +155,7 @@ _HANDLERS: Final[dict[Op, Callable[[Book, Seen], None]]] = {
     Op.CANCEL: settle.cancel,
     Op.DESCRIBE: describe,
     Op.START: settle.start,
+    Op.OVER: settle.over,
     Op.RETRY: settle.retry,
     Op.MOVE: _move,
     Op.HEARTBEAT: _heard,

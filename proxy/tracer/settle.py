@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from proxy.events import Op, Verdict
 from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
-from proxy.tracer.book import Book, Seen, label
+from proxy.tracer.book import HOLD, Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status
 from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
 
@@ -49,6 +51,7 @@ def settle(book: Book, seen: Seen) -> None:
         book.measures.orphans += job is None or not job.deliveries
         return
     event = seen.event
+    delivery.begun = True
     delivery.verdict = event.verdict
     if delivery.verdict is Verdict.FAILURE:
         delivery.error = event.error or delivery.error or "failure"
@@ -61,8 +64,29 @@ def start(book: Book, seen: Seen) -> None:
     job = book.known(seen)
     delivery = None if job is None else _find(job, seen, None)
     if delivery is not None:
+        delivery.begun = True
         delivery.started = delivery.started or seen.event.done
         delivery.worker = seen.event.worker or delivery.worker
+
+
+def over(book: Book, seen: Seen) -> None:
+    """The worker has done with it. If it says how it ended, then at once."""
+    event, job = seen.event, book.known(seen)
+    delivery = None if job is None else _find(job, seen, None)
+    if job is not None and delivery is not None and not delivery.over:
+        delivery.begun = True
+        delivery.over, delivery.silent = event.done, event.verdict
+        book.over.append((event.done + HOLD, job, delivery))
+
+
+def in_silence(book: Book, now: int | None) -> None:
+    """Deliveries that are over and of which nobody has said how they ended, by ``now`` (None: nobody ever will)."""
+    # One that is to wait for longer than any was put there while the clock was set back.
+    while book.over and (now is None or not now < book.over[0][0] <= now + HOLD):
+        _, job, delivery = book.over.popleft()
+        if delivery.open:
+            delivery.verdict = delivery.silent
+            end(book, job, delivery, delivery.over, inferred=True)
 
 
 def retry(book: Book, seen: Seen) -> None:
@@ -92,8 +116,13 @@ def taken_over(book: Book, job: Job, seen: Seen) -> None:
     for delivery in job.deliveries:
         if delivery.open and delivery.verdict is Verdict.NONE and delivery.attempt == seen.fields.attempt:
             job.retries += 1
-            delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "redelivered", Status.RETRYING
-            job.failed = Link(delivery.trace_id, delivery.process_id, "redelivered_from", delivery.flags)
+            error, relation = "redelivered", "redelivered_from"
+            if delivery.over:
+                # Its worker gave it back, and that is yet to be heard of: this is the next attempt.
+                error, relation = "retry", "retry_of"
+                seen.fields = replace(seen.fields, attempt=job.retries)
+            delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, error, Status.RETRYING
+            job.failed = Link(delivery.trace_id, delivery.process_id, relation, delivery.flags)
             end(book, job, delivery, seen.event.done)
 
 
@@ -158,7 +187,7 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
             book.jobs.put_away(job)
     facts = delivery.facts
     begun = delivery.started or delivery.at
-    last = max(at, begun)
+    last = max(delivery.over or at, begun)
     book.measures.processed(label(facts), last - begun)
     if facts.framework in book.policy.without_process:
         return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from itertools import pairwise
+from statistics import median
 
 from tests.receiver import ReceivedSpan
 
@@ -31,3 +33,43 @@ def assert_one_trace_a_job(spans: list[ReceivedSpan], jobs: int) -> None:
 def assert_parents_are_exported(spans: list[ReceivedSpan]) -> None:
     known = {(span.trace_id, span.span_id) for span in spans}
     assert [span.name for span in spans if span.parent_id and (span.trace_id, span.parent_id) not in known] == []
+
+
+def assert_retries_are_linked(spans: list[ReceivedSpan]) -> None:
+    """In every trace, each attempt is linked to the one before, which has failed; each is the child of a dequeue."""
+    for trace in by_trace(spans):
+        dequeues = {span.span_id for span in trace if span.name == "queue.dequeue"}
+        processes = sorted((span for span in trace if span.name == "job.process"), key=lambda span: span.start)
+        assert all(span.parent_id in dequeues for span in processes)
+        for number, (before, after) in enumerate(pairwise(processes)):
+            assert before.span_id in [link.span_id for link in after.links]
+            assert (before.status, before.attributes["error.type"]) == ("ERROR", "retry")
+            assert after.attributes["job.retry_count"] == number + 1
+
+
+def assert_ids_are_unique(spans: list[ReceivedSpan]) -> None:
+    assert len({span.span_id for span in spans}) == len(spans)
+
+
+def kinds(spans: list[ReceivedSpan]) -> dict[str, Counter[str]]:
+    """How many spans there are of each type of job, by name; the type is what the process span says, else "?"."""
+    counted: dict[str, Counter[str]] = defaultdict(Counter)
+    types = {
+        span.attributes["messaging.message.id"]: span.attributes["job.type"]
+        for span in spans
+        if span.name == "job.process"
+    }
+    for span in spans:
+        counted[types.get(span.attributes["messaging.message.id"], "?")][span.name] += 1
+    return dict(counted)
+
+
+def assert_intervals(spans: list[ReceivedSpan], ran: list[tuple[str, tuple[int, int]]]) -> None:
+    """The process span of each job (id; begin and end in its handler, ns) holds what ran, and hardly more."""
+    processes = {span.attributes["messaging.message.id"]: span for span in spans if span.name == "job.process"}
+    excess = []
+    for job_id, (begun, ended) in ran:
+        process = processes[job_id]
+        assert process.start <= begun <= ended <= process.end
+        excess.append(process.duration - (ended - begun))
+    assert median(excess) < 50e6

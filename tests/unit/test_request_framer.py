@@ -12,10 +12,10 @@ from proxy.resp.commands import encode
 from proxy.resp.numbers import Malformed, number
 from proxy.resp.requests import RequestFramer, Watch
 
-WATCHED = {b"LPUSH": Watch.HOLD, b"LREM": Watch.COPY, b"MULTI": Watch.COPY}
+WATCHED = {b"LPUSH": Watch.HOLD, b"LREM": Watch.COPY, b"MULTI": Watch.COPY, b"HSET": Watch.CLAIMED}
 LIMIT = 512
 
-words = st.sampled_from([b"LPUSH", b"lpush", b"LREM", b"GET", b"MULTI", b"SET", b"A" * 40])
+words = st.sampled_from([b"LPUSH", b"lpush", b"LREM", b"GET", b"MULTI", b"SET", b"HSET", b"A" * 40])
 arguments = st.one_of(
     st.sampled_from([b"mine", b"other", b"", b"*3\r\n$5\r\nLPUSH\r\n$4\r\nmine\r\n"]), st.binary(max_size=700)
 )
@@ -142,3 +142,16 @@ def test_only_canonical_numbers_are_numbers(digits: bytes) -> None:
 @given(st.integers(-(10**18), 10**18))
 def test_numbers_read_back(value: int) -> None:
     assert number(b"%d" % value) == value
+
+
+def test_a_command_that_is_watched_for_its_key_is_read_only_if_that_is_claimed_and_never_held() -> None:
+    framer = RequestFramer(WATCHED, lambda name, key: key == b"mine", LIMIT)
+    ours, others = encode([b"HSET", b"mine", b"f", b"v"]), encode([b"HSET", b"other", b"f", b"v"])
+    assert framer.feed(others + ours[:-3]) is None
+    assert framer.next() is None
+    assert framer.free == len(others + ours) - 3
+    framer.keep()
+    assert framer.feed(ours[-3:]) is None
+    command = framer.next()
+    assert command is not None
+    assert (command.args[1], command.plain) == (b"mine", 1)
