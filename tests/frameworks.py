@@ -6,6 +6,7 @@ from typing import Any
 
 from proxy.config import (
     CelerySettings,
+    DramatiqSettings,
     GoRedisWorkQueueSettings,
     ListSettings,
     RqSettings,
@@ -13,6 +14,7 @@ from proxy.config import (
     ZsetSettings,
 )
 from proxy.frameworks.celery import Celery
+from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
@@ -52,3 +54,7 @@ def rq(**options: Any) -> Rq:
 
 def celery(**options: Any) -> Celery:
     return Celery(CelerySettings(**options))
+
+
+def dramatiq(**options: Any) -> Dramatiq:
+    return Dramatiq(DramatiqSettings(**options))

@@ -18,6 +18,7 @@ from proxy.config import collector
 from proxy.config.collector import Collector, ExportProtocol
 from proxy.config.frameworks import (
     CelerySettings,
+    DramatiqSettings,
     Frameworks,
     FrameworkSettings,
     GoRedisWorkQueueSettings,
@@ -54,6 +55,7 @@ __all__ = [
     "ClientTls",
     "Collector",
     "Conflict",
+    "DramatiqSettings",
     "Export",
     "FrameworkSettings",
     "Frameworks",

@@ -172,6 +172,10 @@ class RqSettings(FrameworkSettings, frozen=True):
     """What all of its keys begin with."""
 
 
+class DramatiqSettings(FrameworkSettings, frozen=True):
+    """dramatiq, with Redis as its broker, whatever its namespace."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
@@ -191,6 +195,8 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """Celery, on Redis as its broker."""
     rq: RqSettings = RqSettings()
     """RQ."""
+    dramatiq: DramatiqSettings = DramatiqSettings()
+    """dramatiq, with Redis as its broker."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""
@@ -210,7 +216,7 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
         """In words: what is recognised, and of the user's own queues, which."""
         own = (("list", self.list), ("stream", self.stream), ("zset", self.zset))
         named = [f"{name} ({', '.join(one.queues)})" for name, one in own if one.enabled and one.queues]
-        known = ("go_redis_work_queue", "celery", "rq")
+        known = ("go_redis_work_queue", "celery", "rq", "dramatiq")
         return [*named, *(name.replace("_", "-") for name in known if getattr(self, name).enabled)]
 
 

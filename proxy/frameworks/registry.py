@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from proxy.frameworks.base import Framework
 from proxy.frameworks.celery import Celery
+from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
@@ -31,4 +32,6 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(Celery(options.celery))
     if options.rq.enabled:
         frameworks.append(Rq(options.rq))
+    if options.dramatiq.enabled:
+        frameworks.append(Dramatiq(options.dramatiq))
     return tuple(frameworks)

@@ -32,8 +32,8 @@ def enqueue(book: Book, seen: Seen) -> None:
     if known and stay is None:
         _again(book, job, seen, span)
     job.status = Status.ENQUEUED
-    before = 0 if stay is None else max(0, event.at - stay.since)
-    job.enqueued(Waiting(context, event.done, span.links, before=before))
+    before, links = (0, ()) if stay is None else (max(0, event.at - stay.since), stay.links)
+    job.enqueued(Waiting(context, event.done, span.links + links, before=before))
     if event.number >= 0:
         book.measures.depth_is(label(span.job), event.number)
 
@@ -70,6 +70,8 @@ def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
     if seen.carry is Carry.ADOPTED and event.previous:
         span.facts[a.PARENT_UNVERIFIED] = True
     _describe_enqueue(book, seen, span)
+    if event.outcome is not Outcome.ERROR:
+        span.links = book.expected(seen)
     book.spans.append(span)
     return span, context
 

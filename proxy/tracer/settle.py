@@ -15,11 +15,12 @@ _STATUS: Final = {Verdict.SUCCESS: Status.SUCCEEDED, Verdict.FAILURE: Status.FAI
 
 
 def _find(job: Job, seen: Seen, dest: bytes | None) -> Delivery | None:
-    """The open delivery an event speaks of: of the same attempt, if there is one; the oldest of those."""
+    """The open delivery an event speaks of: by its handle; else of the same attempt, the oldest of those."""
     ready = [one for one in job.deliveries if one.open and (dest is None or one.dest == dest)]
+    named = [one for one in ready if one.handle is not None and one.handle[3] == seen.event.ref]
     same = [one for one in ready if one.attempt == seen.fields.attempt]
     decided = [one for one in same or ready if (one.verdict is Verdict.NONE) is (dest is None)]
-    return next(iter(decided or same or ready), None)
+    return next(iter(named or decided or same or ready), None)
 
 
 def outcome(book: Book, seen: Seen) -> None:
