@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def told(said: list[list[Any]]) -> list[list[Any]]:
     return [[name, None if name in varies else result] for name, _, result in said]
 
 
-def check(said: list[list[Any]], spans: list[ReceivedSpan], *, hops: bool = True) -> None:
+def check(said: list[list[Any]], spans: list[ReceivedSpan]) -> None:
     assert_parents_are_exported(spans)
     assert "not to be told" not in str(spans)
     traces = by_trace(spans)
@@ -111,7 +112,7 @@ def check(said: list[list[Any]], spans: list[ReceivedSpan], *, hops: bool = True
         last = "failure" if kind in ("broken", "doomed") else "success"
         assert ran[-1].attributes["job.status"] == last
         assert ran[-1].attributes.get("error.type", "") == ("dead_letter" if last == "failure" else "")
-        for before, after in zip(ran, ran[1:], strict=False):
+        for before, after in pairwise(ran):
             assert before.span_id in [link.span_id for link in after.links]
         first = min(trace, key=lambda span: span.start)
         assert (first.name, first.kind, first.parent_id) == ("queue.enqueue", "PRODUCER", "")

@@ -19,9 +19,9 @@ from dramatiq.results import ResultFailure, Results
 from dramatiq.results.backends import RedisBackend
 
 URL = os.environ["REDIS_URL"]
-broker = RedisBroker(url=URL, **json.loads(os.environ.get("DRAMATIQ_OPTIONS", "{}")))
+broker = RedisBroker(url=URL, **json.loads(os.environ.get("DRAMATIQ_OPTIONS", "{}")))  # type: ignore[no-untyped-call]
 backend = RedisBackend(url=URL)
-broker.add_middleware(Results(backend=backend, store_results=True))
+broker.add_middleware(Results(backend=backend, store_results=True))  # type: ignore[no-untyped-call]
 broker.add_middleware(CurrentMessage())
 dramatiq.set_broker(broker)
 client = redis.Redis.from_url(URL)
@@ -94,8 +94,8 @@ def outcome(message: dramatiq.Message[Any]) -> object:
 def main(rounds: int) -> None:
     asked: list[tuple[str, dramatiq.Message[Any]]] = []
     for number in range(rounds):
-        many = dramatiq.group([add.message(number, right) for right in range(5)]).run()
-        pipe = (add.message(number, 10) | add.message(100)).run()
+        many = dramatiq.group([add.message(number, right) for right in range(5)]).run()  # type: ignore[no-untyped-call]
+        pipe = (add.message(number, 10) | add.message(100)).run()  # type: ignore[no-untyped-call, call-arg]
         asked += [("add", message) for message in many.children]
         asked += [
             ("pipe", pipe.messages[0]),
