@@ -269,6 +269,14 @@ def test_the_workers_own_sidecar_finds_the_context_in_the_message() -> None:
     assert run.spans[0].facts[a.WAIT_SOURCE] == "envelope"
 
 
+def test_a_context_that_the_producer_wrote_itself_is_kept() -> None:
+    run = play(enqueue(found=7) + fetch(message(7)) + ack(), dramatiq())
+    assert run.tree() == (
+        "queue.enqueue CLIENT default (?)\nqueue.dequeue CLIENT default (?)\n  job.process CONSUMER default success"
+    )
+    assert run.injections == {"kept": 1}
+
+
 def test_a_namespace_may_have_any_name() -> None:
     spaced = (enqueue(written=1) + fetch(message(1)) + ack()).replace("1 dramatiq ", "1 app:jobs ")
     run = play(spaced, dramatiq(), lists(queues=("jobs",)))
