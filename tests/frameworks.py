@@ -11,6 +11,7 @@ from proxy.config import (
     ListSettings,
     RqSettings,
     StreamSettings,
+    TaskiqSettings,
     ZsetSettings,
 )
 from proxy.frameworks.celery import Celery
@@ -19,6 +20,7 @@ from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.streams import Streams
+from proxy.frameworks.taskiq import Taskiq
 from proxy.frameworks.zsets import Zsets
 
 
@@ -58,3 +60,7 @@ def celery(**options: Any) -> Celery:
 
 def dramatiq(**options: Any) -> Dramatiq:
     return Dramatiq(DramatiqSettings(**options))
+
+
+def taskiq(**options: Any) -> Taskiq:
+    return Taskiq(TaskiqSettings(**options))

@@ -26,6 +26,7 @@ from proxy.config.frameworks import (
     ListSettings,
     RqSettings,
     StreamSettings,
+    TaskiqSettings,
     ZsetSettings,
 )
 from proxy.config.tls import ClientTls, ServerTls, UpstreamTls, unreadable, wrong
@@ -70,6 +71,7 @@ __all__ = [
     "ServerTls",
     "Settings",
     "StreamSettings",
+    "TaskiqSettings",
     "Tracing",
     "UpstreamTls",
     "ZsetSettings",

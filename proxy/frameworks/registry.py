@@ -11,6 +11,7 @@ from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.streams import Streams
+from proxy.frameworks.taskiq import Taskiq
 from proxy.frameworks.zsets import Zsets
 
 if TYPE_CHECKING:
@@ -34,4 +35,6 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(Rq(options.rq))
     if options.dramatiq.enabled:
         frameworks.append(Dramatiq(options.dramatiq))
+    if options.taskiq.enabled:
+        frameworks.append(Taskiq(options.taskiq))
     return tuple(frameworks)

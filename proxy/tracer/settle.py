@@ -38,6 +38,8 @@ def outcome(book: Book, seen: Seen) -> None:
         job.failed = Link(delivery.trace_id, delivery.process_id, "requeued_from", delivery.flags)
     elif event.verdict is Verdict.SUCCESS:
         delivery.status = Status.SUCCEEDED
+    else:
+        delivery.error = event.error or delivery.error
     if not delivery.dest:
         end(book, job, delivery, event.done)
 
@@ -115,7 +117,8 @@ def ack(book: Book, seen: Seen) -> None:
     event, job = seen.event, book.known(seen)
     delivery = None if job is None else _find(job, seen, event.dest or event.key)
     if job is None or delivery is None:
-        book.measures.orphans += 1
+        # Where an acknowledgement says nothing of the attempt, it need not be the end of one.
+        book.measures.orphans += seen.framework.acked is not Verdict.UNKNOWN
         return
     if not event.number:
         delivery.verdict, delivery.error = Verdict.FAILURE, "ack_lost"
