@@ -57,7 +57,7 @@ _FAILED: Final = frozenset((b"\x88", b"true", b"\xc3", b"\xf5"))
 _RAISED: Final = re.compile(rb"""(?s)error\W{1,8}exc_type(?:\x94\x8c(.)|"\s*:\s*")""")
 """Where the exception's class stands; in pickle its length comes first."""
 _CLASS: Final = re.compile(rb"[A-Za-z_]\w{0,99}")
-_AGAIN: Final = b"_retries"
+_AGAIN: Final = re.compile(rb"\b_retries\b")
 _SCHEDULED: Final = re.compile(rb"\btask_id[^0-9A-Za-z]{1,8}([0-9a-f-]{32,36})[^0-9A-Za-z]{1,8}schedule_id")
 """In a schedule, the id of the task that it is of; in pickle or JSON."""
 _WITHIN: Final = 64 * 1024
@@ -246,9 +246,9 @@ class Taskiq:
     def _stored(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
         key, value = intent.args[1:3]
         if key.startswith(self._schedules):
-            again = _SCHEDULED.search(value, 0, _WITHIN)
-            if again is not None:
-                yield Operation(Op.RETRY, key, ref=again[1])
+            task = _SCHEDULED.search(value, 0, _WITHIN)
+            if task is not None and _AGAIN.search(value, 0, _WITHIN) is not None:
+                yield Operation(Op.RETRY, key, ref=task[1])
             return
         result = _RESULT.match(value)
         if result is None or reply is None:

@@ -263,8 +263,9 @@ class UpstreamLeg(Leg):
         session, client = self.session, self.other
         if session is None or client is None:
             return
+        now = _now()  # A client may begin with what it gets before `write` is back.
         client.write(data)
-        session.upstream_data(data, _now(), not client.transport.is_closing())
+        session.upstream_data(data, now, not client.transport.is_closing())
         if session.blind:
             cast(ClientLeg, client).go_blind()
 

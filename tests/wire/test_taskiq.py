@@ -354,7 +354,8 @@ def test_observed_without_writing() -> None:
         f"SET session:{ID} '{PICKLED}'",
         f"SET {ID}__progress '{PICKLED}'",
         f"LPUSH {ID} 3",
-        "SET schedule:data:1 '{\"task_id\": null}'",
+        'SET schedule:data:1 \'{"_retries": 1, "task_id": null, "schedule_id": "1"}\'',
+        f'SET schedule:data:1 \'{{"max_retries": 1, "task_id": "{ID}", "schedule_id": "1"}}\'',
         f"PUBLISH taskiq '{message()}'",
     ],
 )

@@ -123,9 +123,12 @@ async def main(rounds: int) -> list[list[object]]:
 
 
 async def measure(count: int) -> dict[str, object]:
-    """How long the task itself ran, by id."""
-    tasks = [await timed.kiq(0.01) for _ in range(count)]
-    return {task.task_id: await outcome(task) for task in tasks}
+    """How long the task itself ran, by id; one after the other."""
+    found: dict[str, object] = {}
+    for _ in range(count):
+        task = await timed.kiq(0.01)
+        found[task.task_id] = await outcome(task)
+    return found
 
 
 async def many(count: int) -> None:
