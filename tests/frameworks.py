@@ -6,19 +6,23 @@ from typing import Any
 
 from proxy.config import (
     CelerySettings,
+    DramatiqSettings,
     GoRedisWorkQueueSettings,
     HueySettings,
     ListSettings,
     RqSettings,
     StreamSettings,
+    TaskiqSettings,
     ZsetSettings,
 )
 from proxy.frameworks.celery import Celery
+from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.streams import Streams
+from proxy.frameworks.taskiq import Taskiq
 from proxy.frameworks.zsets import Zsets
 
 
@@ -58,3 +62,11 @@ def celery(**options: Any) -> Celery:
 
 def huey(**options: Any) -> Huey:
     return Huey(HueySettings(**options))
+
+
+def dramatiq(**options: Any) -> Dramatiq:
+    return Dramatiq(DramatiqSettings(**options))
+
+
+def taskiq(**options: Any) -> Taskiq:
+    return Taskiq(TaskiqSettings(**options))

@@ -18,6 +18,7 @@ from proxy.config import collector
 from proxy.config.collector import Collector, ExportProtocol
 from proxy.config.frameworks import (
     CelerySettings,
+    DramatiqSettings,
     Frameworks,
     FrameworkSettings,
     GoRedisWorkQueueSettings,
@@ -26,6 +27,7 @@ from proxy.config.frameworks import (
     ListSettings,
     RqSettings,
     StreamSettings,
+    TaskiqSettings,
     ZsetSettings,
 )
 from proxy.config.tls import ClientTls, ServerTls, UpstreamTls, unreadable, wrong
@@ -55,6 +57,7 @@ __all__ = [
     "ClientTls",
     "Collector",
     "Conflict",
+    "DramatiqSettings",
     "Export",
     "FrameworkSettings",
     "Frameworks",
@@ -70,6 +73,7 @@ __all__ = [
     "ServerTls",
     "Settings",
     "StreamSettings",
+    "TaskiqSettings",
     "Tracing",
     "UpstreamTls",
     "ZsetSettings",

@@ -181,6 +181,21 @@ class HueySettings(FrameworkSettings, frozen=True):
     """Its ``results``: with them, a task that ended and stored nothing has succeeded. The wire does not tell."""
 
 
+class DramatiqSettings(FrameworkSettings, frozen=True):
+    """dramatiq, with Redis as its broker, whatever its namespace."""
+
+
+class TaskiqSettings(FrameworkSettings, frozen=True):
+    """taskiq with taskiq-redis: ListQueueBroker and RedisStreamBroker."""
+
+    result_prefix: Prefix = ""
+    """Its result backend's ``prefix_str``; empty: keys are bare task ids."""
+    schedule_prefix: Prefix = "schedule"
+    """Its ListRedisScheduleSource's ``prefix``."""
+    ack_type: Literal["when_saved", "when_executed", "when_received", "manual"] = "when_saved"
+    """Its workers' ``--ack-type``: only the default's acknowledgement is the end of a task."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
@@ -202,6 +217,10 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """RQ."""
     huey: HueySettings = HueySettings()
     """huey, on Redis."""
+    dramatiq: DramatiqSettings = DramatiqSettings()
+    """dramatiq, with Redis as its broker."""
+    taskiq: TaskiqSettings = TaskiqSettings()
+    """taskiq with taskiq-redis."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""
@@ -221,8 +240,8 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
         """In words: what is recognised, and of the user's own queues, which."""
         own = (("list", self.list), ("stream", self.stream), ("zset", self.zset))
         named = [f"{name} ({', '.join(one.queues)})" for name, one in own if one.enabled and one.queues]
-        known = ("go_redis_work_queue", "celery", "rq", "huey")
-        return [*named, *(name.replace("_", "-") for name in known if getattr(self, name).enabled)]
+        others = [field.name for field in msgspec.structs.fields(self) if field.name not in ("list", "stream", "zset")]
+        return [*named, *(name.replace("_", "-") for name in others if getattr(self, name).enabled)]
 
 
 def _covers(glob: str, queue: str) -> bool:

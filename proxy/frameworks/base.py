@@ -89,6 +89,8 @@ class Fields(msgspec.Struct, frozen=True):
     idempotency_key: str = ""
     parent_id: str = ""
     depends_on: tuple[str, ...] = ()
+    next_id: str = ""
+    """Id of the job that its worker will submit when this one has succeeded."""
     batch_id: str = ""
     error: str = ""
     worker: str = ""
@@ -155,7 +157,8 @@ class Framework(Protocol):
     heads: frozenset[bytes]
     """What its jobs begin with (`HEAD` bytes each), if their keys may have any name; else none.
 
-    `read` is then asked of commands on keys that nobody claims, and answers None unless the job is surely its own.
+    `read` is then asked of commands on keys that nobody claims, of scripts by their arguments alone, and answers None
+    unless the job is surely its own.
     """
     inject: bool
     end: End

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from proxy.frameworks.base import Framework
 from proxy.frameworks.celery import Celery
+from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.streams import Streams
+from proxy.frameworks.taskiq import Taskiq
 from proxy.frameworks.zsets import Zsets
 
 if TYPE_CHECKING:
@@ -34,4 +36,8 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(Rq(options.rq))
     if options.huey.enabled:
         frameworks.append(Huey(options.huey))
+    if options.dramatiq.enabled:
+        frameworks.append(Dramatiq(options.dramatiq))
+    if options.taskiq.enabled:
+        frameworks.append(Taskiq(options.taskiq))
     return tuple(frameworks)

@@ -1,7 +1,8 @@
 """Whose command it is: one look-up by name, one by key, however many frameworks and queues there are.
 
 Some frameworks let the user name the queues as he likes.  Their jobs are known by what they begin with: a push of
-such a job, or a blocking pop that delivers one, shows whose key it is, and that is remembered.
+such a job, or a blocking pop that delivers one, shows whose key it is, and that is remembered.  A script is known by
+its arguments, each time anew.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Router:
         self._owners: dict[bytes, tuple[Framework, ...]] = {}
         self._learned: dict[bytes, Framework] = {}
         self._heads = {head: framework for framework in reversed(self.frameworks) for head in framework.heads}
+        self._scripted = [one for one in self.frameworks if one.heads and one.commands & SCRIPTS]
 
     def owner(self, key: bytes) -> Framework | None:
         """The framework that ``key`` belongs to; the first one configured, where several claim it."""
@@ -86,6 +88,9 @@ class Router:
 
     def _recognise(self, name: bytes, args: list[bytes]) -> Intent | None:
         """A command on keys that are nobody's so far."""
+        if name in SCRIPTS:
+            wanted = (one.read(name, args) for one in self._scripted if name in one.commands)
+            return next(filter(None, wanted), None)
         if name in _REPLIES:
             first = next(iter(self._heads.values()))
             return Intent(first, args, self._delivered)

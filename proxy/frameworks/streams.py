@@ -21,7 +21,7 @@ failed is claimed, or added again as an entry of its own), and entries that MAXL
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -31,6 +31,7 @@ from proxy.context.slot import Slot
 from proxy.events import VALUE_LIMIT, Op, Verdict
 from proxy.frameworks import paths
 from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Mismatch, Operation, Role
+from proxy.frameworks.entries import Entry, entries, entry
 from proxy.frameworks.envelope import Envelope
 from proxy.frameworks.globs import compile_globs
 from proxy.frameworks.purge import purged
@@ -45,8 +46,6 @@ _ENTRY_ID: Final = re.compile(rb"\*|\d{1,20}(-(\d{1,20}|\*))?")
 _OPTIONS: Final = {b"NOMKSTREAM": 0, b"KEEPREF": 0, b"DELREF": 0, b"ACKED": 0, b"LIMIT": 1}
 """Options of XADD before the id, and how many arguments each takes."""
 _TRIMS: Final = (b"MAXLEN", b"MINID")
-
-Entry = tuple[bytes, list[bytes]]
 
 
 class Streams:
@@ -144,17 +143,20 @@ class Streams:
         held = b"" if b"NOACK" in (arg.upper() for arg in args[4 : -2 * len(keys)]) else group
 
         def read(intent: Intent, reply: Reply) -> Iterator[Operation]:
-            for key, entry in self._entries(reply):
+            for key, one in entries(reply):
+                if self.role(key) is None:
+                    continue
                 if key in again:
-                    yield self._entry(Op.RECLAIM, key, entry, dest=held, worker=consumer)
-                yield self._delivered(key, entry, held, consumer)
+                    yield self._entry(Op.RECLAIM, key, one, dest=held, worker=consumer)
+                yield self._delivered(key, one, held, consumer)
 
         return Intent(self, args, read, pops=True)
 
     def _read_all(self, args: list[bytes]) -> Intent | None:
         def read(intent: Intent, reply: Reply) -> Iterator[Operation]:
-            for key, entry in self._entries(reply):
-                yield self._delivered(key, entry, b"", "")
+            for key, one in entries(reply):
+                if self.role(key) is not None:
+                    yield self._delivered(key, one, b"", "")
 
         return Intent(self, args, read)
 
@@ -177,16 +179,16 @@ class Streams:
         just_ids = any(arg.upper() == b"JUSTID" for arg in args[5:])
 
         def claimed(intent: Intent, reply: Reply) -> Iterator[Operation]:
-            entries = reply[1] if isinstance(reply, list) and args[0].upper() == b"XAUTOCLAIM" else reply
-            if not isinstance(entries, list):
+            items = reply[1] if isinstance(reply, list) and args[0].upper() == b"XAUTOCLAIM" else reply
+            if not isinstance(items, list):
                 raise Mismatch("XCLAIM")
-            for item in entries:
+            for item in items:
                 if just_ids and isinstance(item, bytes):
                     yield self._entry(Op.HEARTBEAT, key, (item, []), dest=group, worker=consumer)
                 elif not just_ids and item is not None:
-                    entry = _entry(item)
-                    yield self._entry(Op.RECLAIM, key, entry, dest=group)
-                    yield self._delivered(key, entry, group, consumer)
+                    one = entry(item)
+                    yield self._entry(Op.RECLAIM, key, one, dest=group)
+                    yield self._delivered(key, one, group, consumer)
 
         return Intent(self, args, claimed)
 
@@ -200,25 +202,6 @@ class Streams:
 
     def _purged(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
         yield from purged(self, intent, reply)
-
-    def _entries(self, reply: Reply) -> Iterator[tuple[bytes, Entry]]:
-        """Of all streams that are ours; RESP2 has them as pairs, RESP3 as a map."""
-        if reply is None:
-            return
-        streams: Iterable[object] = (
-            reply.items() if isinstance(reply, dict) else reply if isinstance(reply, list) else ()
-        )
-        if not isinstance(reply, dict | list):
-            raise Mismatch("XREADGROUP")
-        for pair in streams:
-            if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], bytes):
-                raise Mismatch("XREADGROUP")
-            key, entries = pair
-            if self.role(key) is not None and isinstance(entries, list):
-                for item in entries:
-                    # An entry that was deleted while it was pending has an id and nothing else.
-                    if isinstance(item, list) and len(item) > 1 and item[1] is not None:
-                        yield key, _entry(item)
 
     def _delivered(self, key: bytes, entry: Entry, held: bytes, consumer: str) -> Operation:
         verdict = Verdict.NONE if held else Verdict.UNKNOWN
@@ -249,12 +232,6 @@ class Streams:
             worker=worker,
             job=job,
         )
-
-
-def _entry(item: object) -> Entry:
-    if isinstance(item, list) and len(item) > 1 and isinstance(item[0], bytes) and isinstance(item[1], list):
-        return item[0], [part for part in item[1] if isinstance(part, bytes)]
-    raise Mismatch("not an entry")
 
 
 def _job(value: bytes) -> dict[str, object]:

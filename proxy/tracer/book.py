@@ -16,12 +16,14 @@ from proxy.frameworks.base import Fields, Framework
 from proxy.tracer import attributes as a
 from proxy.tracer.jobs import Delivery, Description, Job, JobKey, Jobs, Status
 from proxy.tracer.measures import Measures
-from proxy.tracer.span import JobFacts, Kind, Operation, Span
+from proxy.tracer.span import JobFacts, Kind, Link, Operation, Span
 
 KEY_LIMIT: Final = 1024
 """Bytes of a key that a span shows."""
 HOLD: Final = 250_000_000
 """ns that a dequeue span waits for its enqueue's event, and a process span for how it ended."""
+_EXPECTED: Final = 5000
+"""Jobs that are kept in mind because another one will submit them."""
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -109,6 +111,7 @@ class Book:
         """Names that jobs which are held go by until they are acknowledged."""
         self.descriptions: Final[OrderedDict[JobKey, Description]] = OrderedDict()
         """Of jobs that nobody has queued or taken yet, as far as is known here."""
+        self._expected: Final[OrderedDict[tuple[str, int, str, bytes], Link]] = OrderedDict()
         self.spans: list[Span] = []
         """Finished since they were last taken."""
 
@@ -136,6 +139,19 @@ class Book:
             return self.handles.get(place) or (*place, 0)
         identity = fields.id.encode(errors="replace") or event.digest or digest(event.value)
         return (seen.upstream, event.db, family, identity, fields.created_at if fields.id else 0)
+
+    def expect(self, seen: Seen, delivery: Delivery) -> None:
+        """Whoever has this job will submit another one, if it names one."""
+        if seen.fields.next_id:
+            place = (seen.upstream, seen.event.db, seen.framework.family, seen.fields.next_id.encode(errors="replace"))
+            self._expected[place] = Link(delivery.trace_id, delivery.process_id, "follows", delivery.flags)
+            if len(self._expected) > _EXPECTED:
+                self._expected.popitem(last=False)
+
+    def expected(self, seen: Seen) -> tuple[Link, ...]:
+        """To the process span of the job that said it would submit this one."""
+        link = self._expected.pop(self.key(seen)[:4], None) if self._expected else None
+        return () if link is None else (link,)
 
     def forget(self, job: Job) -> None:
         for delivery in job.deliveries:

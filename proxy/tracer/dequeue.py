@@ -86,6 +86,7 @@ def dequeue(book: Book, seen: Seen) -> None:
     if seen.fields.handle:
         delivery.handle = (*job.key[:3], seen.fields.handle.encode(errors="replace"))
         book.handles[delivery.handle] = job.key
+    book.expect(seen, delivery)
     _give(book, job, delivery, span, undelivered=event.outcome is Outcome.UNDELIVERED)
 
 

@@ -99,6 +99,8 @@ def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
     if seen.carry is Carry.ADOPTED and event.previous:
         span.facts[a.PARENT_UNVERIFIED] = True
     _describe_enqueue(book, seen, span)
+    if event.outcome is not Outcome.ERROR:
+        span.links = book.expected(seen)
     book.spans.append(span)
     return span, context
 

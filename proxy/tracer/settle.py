@@ -17,11 +17,12 @@ _STATUS: Final = {Verdict.SUCCESS: Status.SUCCEEDED, Verdict.FAILURE: Status.FAI
 
 
 def _find(job: Job, seen: Seen, dest: bytes | None) -> Delivery | None:
-    """The open delivery an event speaks of: of the same attempt, if there is one; the oldest of those."""
+    """The open delivery an event speaks of: by its handle; else of the same attempt, the oldest of those."""
     ready = [one for one in job.deliveries if one.open and (dest is None or one.dest == dest)]
+    named = [one for one in ready if one.handle is not None and one.handle[3] == seen.event.ref]
     same = [one for one in ready if one.attempt == seen.fields.attempt]
     decided = [one for one in same or ready if (one.verdict is Verdict.NONE) is (dest is None)]
-    return next(iter(decided or same or ready), None)
+    return next(iter(named or decided or same or ready), None)
 
 
 def outcome(book: Book, seen: Seen) -> None:
@@ -39,6 +40,8 @@ def outcome(book: Book, seen: Seen) -> None:
         job.failed = Link(delivery.trace_id, delivery.process_id, "requeued_from", delivery.flags)
     elif event.verdict is Verdict.SUCCESS:
         delivery.status = Status.SUCCEEDED
+    else:
+        delivery.error = event.error or delivery.error
     if not delivery.dest:
         end(book, job, delivery, event.done)
 
@@ -143,7 +146,8 @@ def ack(book: Book, seen: Seen) -> None:
     event, job = seen.event, book.known(seen)
     delivery = None if job is None else _find(job, seen, event.dest or event.key)
     if job is None or delivery is None:
-        book.measures.orphans += 1
+        # Where an acknowledgement says nothing of the attempt, it need not be the end of one.
+        book.measures.orphans += seen.framework.acked is not Verdict.UNKNOWN
         return
     if not event.number:
         delivery.verdict, delivery.error = Verdict.FAILURE, "ack_lost"

@@ -49,7 +49,8 @@ class Link(msgspec.Struct, frozen=True):
     trace_id: bytes
     span_id: bytes
     relation: str
-    """``redspan.link``: retry_of, reclaimed_from, requeued_from, duplicate_of, batch, recurrence_of, previous."""
+    """``redspan.link``: retry_of, reclaimed_from, requeued_from, duplicate_of, batch, recurrence_of, follows,
+    previous."""
     flags: int = 0
 
 

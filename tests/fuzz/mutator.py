@@ -14,6 +14,11 @@ CORPUS = Path(__file__).with_name("corpus")
 
 JOB = b'{"id": "%d", "type": "t"}'
 TASK = b'{"body": "W10=", "headers": {"task": "t", "id": "%d", "retries": 0}, "properties": {"delivery_tag": "%d"}}'
+MESSAGE = (
+    b'{"queue_name":"q","actor_name":"a","args":[],"kwargs":{},"options":{"redis_message_id":"%d"},'
+    b'"message_id":"%d","message_timestamp":1700000000000}'
+)
+DISPATCH = b"EVALSHA sha 1 ns %s 1700000000000 q 020846ae-a428-4532-9c95-7d715f0e6ded 60000 1 0 1"
 
 
 class Input(NamedTuple):
@@ -60,6 +65,8 @@ class Mutator:
                 lambda: encode([b"XREADGROUP", b"GROUP", b"g", b"c", b"STREAMS", b"stream", b">"]),
                 lambda: encode([b"HSET", b"rq:job:%d" % number, b"created_at", b"1", b"data", job]),
                 lambda: encode([b"HGETALL", b"rq:job:1"]),
+                lambda: encode([*(DISPATCH % b"enqueue").split(), b"%d" % number, MESSAGE % (number, number)]),
+                lambda: encode([*(DISPATCH % pick((b"fetch", b"ack", b"nack", b"requeue"))).split(), b"%d" % number]),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
                 lambda: encode([pick((b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"QUIT"))]),
                 lambda: encode([pick((b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE")), b"a", b"b"]),
@@ -72,7 +79,7 @@ class Mutator:
 
     def _reply(self, depth: int = 0) -> bytes:
         pick, number = self._random.choice, self._number()
-        job = pick((JOB % number, TASK % (number, number), b"x" * number))
+        job = pick((JOB % number, TASK % (number, number), MESSAGE % (number, number), b"x" * number))
         if depth < 3 and self._random.random() < 0.4:
             inner = [self._reply(depth + 1) for _ in range(self._random.randrange(0, 4))]
             kind = pick((b"*", b"~", b">", b"%", b"|"))

@@ -8,7 +8,7 @@ from proxy.frameworks import router as router_module
 from proxy.frameworks.base import Role
 from proxy.frameworks.router import Router
 from proxy.resp.commands import encode, keys
-from tests.frameworks import go_redis_work_queue, lists
+from tests.frameworks import dramatiq, go_redis_work_queue, lists
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,14 @@ def test_odd_commands_are_no_error(command: str) -> None:
     router = Router([lists(), go_redis_work_queue()])
     args = command.format(beat="jobqueue:processing:worker:1").encode().split()
     router.read(args[0], args)
+
+
+def test_a_script_is_whose_arguments_it_has_unless_its_key_is_somebodys() -> None:
+    worker = "020846ae-a428-4532-9c95-7d715f0e6ded"
+    script = f"EVALSHA sha 1 space fetch 1700000000000 q {worker} 60000 1 0 3996 4".encode().split()
+    router = Router([lists(), dramatiq()])
+    assert router.claims(script[0], script[1])
+    assert router.read(b"EVALSHA", script) is not None
+    assert router.read(b"EVALSHA", [*script[:3], b"jobs", *script[4:]]) is None
+    assert router.read(b"EVALSHA", script[:-1]) is None
+    assert router.owner(b"space") is None
