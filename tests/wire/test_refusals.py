@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-import redis
 
 from tests.receiver import ReceivedSpan
 from tests.redis import RedisServer, free_port
@@ -19,19 +17,24 @@ from tests.wire.sockets import wait_for
 
 PUSH = command("RPUSH", "jobs:a", JOB)
 
-Setting = Callable[[redis.Redis, RedisServer], object]
-"""Puts a Redis into a state in which it refuses."""
-
 
 def line(sock: socket.socket, request: bytes) -> bytes:
     sock.sendall(request)
     return read_until(sock, b"\r\n")
 
 
+def say(server: RedisServer, words: str) -> str:
+    """What a Redis answers on a line of its own, or first."""
+    with server.connect() as sock:
+        sock.sendall(words.encode() + b"\r\n")
+        return sock.recv(4096).decode().strip()
+
+
 def refused(corner: Corner, word: str, sock: socket.socket) -> bytes:
     """The error of a push, which is that of Redis, twice: the second one's is not taken for the first one's."""
     with corner.server.connect() as direct:
         error = line(direct, PUSH)
+    assert error.startswith(b"-" + word.encode() + b" ")
     for _ in range(2):
         assert line(sock, PUSH) == error
     port = corner.server.port
@@ -45,106 +48,83 @@ def refused(corner: Corner, word: str, sock: socket.socket) -> bytes:
     return error
 
 
-def no_disk(client: redis.Redis, server: RedisServer) -> None:
-    shutil.rmtree(server.directory)
-    client.bgsave()
-    wait_for(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "it could save")
-    server.directory.mkdir()
-
-
-def half_a_cluster(client: redis.Redis, server: RedisServer) -> None:
-    """One node that has not all the slots."""
-    client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 100)
-    client.config_set("cluster-require-full-coverage", "no")
-    wait_for(lambda: b"state:ok" in client.execute_command("CLUSTER", "INFO"), "no cluster")
-
-
 @pytest.mark.parametrize(
     ("word", "options", "setting"),
     [
-        ("WRONGTYPE", {}, lambda client, _: client.set("jobs:a", "text")),
-        ("OOM", {}, lambda client, _: client.config_set("maxmemory", "1")),
-        ("READONLY", {}, lambda client, _: client.replicaof("127.0.0.1", "1")),
-        ("MASTERDOWN", {"replica_serve_stale_data": "no", "replica_read_only": "no"},
-         lambda client, _: client.replicaof("127.0.0.1", "1")),
-        ("NOREPLICAS", {"min_replicas_to_write": "1"}, lambda client, _: None),
-        ("MISCONF", {"save": "3600 1"}, no_disk),
-        ("NOPERM", {}, lambda client, _: client.execute_command("ACL", "SETUSER", "default", "resetkeys", "~other:*")),
-        ("CLUSTERDOWN", {"cluster_enabled": "yes"}, half_a_cluster),
+        ("WRONGTYPE", {}, "SET jobs:a text"),
+        ("OOM", {}, "CONFIG SET maxmemory 1"),
+        ("READONLY", {}, "REPLICAOF 127.0.0.1 1"),
+        ("MASTERDOWN", {"replica_serve_stale_data": "no", "replica_read_only": "no"}, "REPLICAOF 127.0.0.1 1"),
+        ("NOREPLICAS", {"min_replicas_to_write": "1"}, "PING"),
+        ("NOPERM", {}, "ACL SETUSER default resetkeys ~other:*"),
     ],
-)  # fmt: skip
+)
 def test_a_push_that_is_refused_enqueues_nothing(
-    word: str, options: dict[str, str], setting: Setting, start_corner: StartCorner
+    word: str, options: dict[str, Any], setting: str, start_corner: StartCorner
 ) -> None:
     with RedisServer(**options) as server:
         corner = start_corner(server)
-        with redis.Redis.from_url(server.url) as client:
-            setting(client, server)
+        assert say(server, setting) in ("+OK", "+PONG")
         with corner.sidecar.connect() as sock:
-            assert refused(corner, word, sock).startswith(b"-" + word.encode() + b" ")
+            refused(corner, word, sock)
 
 
-@contextmanager
-def cluster(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, redis.Redis, redis.Redis]]:
-    """Two nodes, of which the second has all slots, and their clients."""
-    with ExitStack() as running:
-        servers, clients = [], []
-        # The usual port of its bus is one that the system gives to clients.
-        buses = [free_port(), free_port()]
-        for bus in buses:
-            directory = tmp_path / f"node-{bus}"
-            directory.mkdir()
-            server = running.enter_context(RedisServer(directory, cluster_enabled="yes", cluster_port=str(bus)))
-            servers.append(server)
-            clients.append(running.enter_context(redis.Redis.from_url(server.url)))
-        clients[1].execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        clients[1].execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port, buses[0])
-        for node in clients:
-            wait_for(lambda node=node: "state:ok" in text(node.execute_command("CLUSTER", "INFO")), "no cluster")
-        yield servers[0], servers[1], clients[0], clients[1]
-
-
-def test_redirections_of_a_cluster(tmp_path: Path, start_corner: StartCorner) -> None:
-    """MOVED and ASK are for the client to follow; the hint names the node and not the proxy."""
-    with cluster(tmp_path) as (empty, full, other, client):
-        slot = client.execute_command("CLUSTER", "KEYSLOT", "jobs:a")
-        corner = start_corner(empty)
+def test_when_nothing_can_be_saved(tmp_path: Path, start_corner: StartCorner) -> None:
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    with RedisServer(directory, save="3600 1") as server:
+        corner = start_corner(server)
+        shutil.rmtree(directory)
+        assert say(server, "BGSAVE") == "+Background saving started"
+        wait_for(lambda: "rdb_last_bgsave_status:err" in say(server, "INFO persistence"), "it could save")
         with corner.sidecar.connect() as sock:
-            assert refused(corner, "MOVED", sock) == b"-MOVED %d 127.0.0.1:%d\r\n" % (slot, full.port)
-        client.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", text(other.execute_command("CLUSTER", "MYID")))
-        corner = start_corner(full)
-        with corner.sidecar.connect() as sock:
-            assert refused(corner, "ASK", sock) == b"-ASK %d 127.0.0.1:%d\r\n" % (slot, empty.port)
-            assert line(sock, command("MSET", "a", "1", "b", "2")).startswith(b"-CROSSSLOT ")
-            corner.follows(sock)
-
-
-def text(reply: bytes | str | dict[str, str]) -> str:
-    return reply.decode() if isinstance(reply, bytes) else repr(reply)
+            refused(corner, "MISCONF", sock)
 
 
 def test_while_a_script_goes_on(start_corner: StartCorner) -> None:
     with RedisServer(busy_reply_threshold="10") as server:
         corner = start_corner(server)
-        with server.connect() as busy, redis.Redis.from_url(server.url) as client:
+        with server.connect() as busy, corner.sidecar.connect() as sock:
             busy.sendall(command("EVAL", "while true do end", "0"))
-            with corner.sidecar.connect() as sock:
-                wait_for(lambda: line(sock, command("GET", "a")).startswith(b"-BUSY "), "not busy")
-                assert refused(corner, "BUSY", sock).startswith(b"-BUSY Redis is busy running a script")
-                client.script_kill()
-                corner.follows(sock)
+            wait_for(lambda: line(sock, command("SET", "a", "")).startswith(b"-BUSY "), "not busy")
+            refused(corner, "BUSY", sock)
+            assert say(server, "SCRIPT KILL") == "+OK"
+            corner.follows(sock)
 
 
 def test_while_the_data_are_loaded(start_corner: StartCorner) -> None:
     with RedisServer(enable_debug_command="yes") as server:
         corner = start_corner(server)
-        with redis.Redis.from_url(server.url) as client, server.connect() as reloading:
-            client.mset({f"key-{number}": "x" * 1000 for number in range(2000)})
-            client.config_set("loading-process-events-interval-bytes", 1024)
-            client.config_set("key-load-delay", 1000)
+        with server.connect() as reloading, corner.sidecar.connect() as sock:
+            assert say(server, "DEBUG POPULATE 2000 key 1000") == "+OK"
+            assert say(server, "CONFIG SET loading-process-events-interval-bytes 1024 key-load-delay 1000") == "+OK"
             reloading.sendall(command("DEBUG", "RELOAD"))
-            with corner.sidecar.connect() as sock:
-                wait_for(lambda: line(sock, command("LLEN", "jobs:b")).startswith(b"-LOADING "), "not loading")
-                assert refused(corner, "LOADING", sock) == b"-LOADING Redis is loading the dataset in memory\r\n"
-                line(reloading, b"")
-                corner.follows(sock)
+            wait_for(lambda: line(sock, command("SET", "a", "")).startswith(b"-LOADING "), "not loading")
+            refused(corner, "LOADING", sock)
+            assert line(reloading, b"") == b"+OK\r\n"
+            corner.follows(sock)
+
+
+def test_what_a_cluster_says(tmp_path: Path, start_corner: StartCorner) -> None:
+    """MOVED and ASK are for the client to follow; the hint names a node and not the proxy."""
+    # The usual port of its bus is one that the system gives to clients.
+    buses = [free_port(), free_port()]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with (
+        RedisServer(tmp_path / "one", cluster_enabled="yes", cluster_port=str(buses[0])) as one,
+        RedisServer(tmp_path / "two", cluster_enabled="yes", cluster_port=str(buses[1])) as two,
+    ):
+        corner, other = start_corner(one), start_corner(two)
+        with corner.sidecar.connect() as sock, other.sidecar.connect() as elsewhere:
+            assert line(sock, PUSH) == b"-CLUSTERDOWN Hash slot not served\r\n"
+            assert say(one, "CLUSTER ADDSLOTSRANGE 0 16383") == "+OK"
+            assert say(one, f"CLUSTER MEET 127.0.0.1 {two.port} {buses[1]}") == "+OK"
+            wait_for(lambda: all("state:ok" in say(node, "CLUSTER INFO") for node in (one, two)), "no cluster")
+            slot = int(say(one, "CLUSTER KEYSLOT jobs:a")[1:])
+            assert refused(other, "MOVED", elsewhere) == b"-MOVED %d 127.0.0.1:%d\r\n" % (slot, one.port)
+            name = say(two, "CLUSTER MYID").split()[1]
+            assert say(one, f"CLUSTER SETSLOT {slot} MIGRATING {name}") == "+OK"
+            assert line(sock, PUSH) == b"-ASK %d 127.0.0.1:%d\r\n" % (slot, two.port)
+            assert line(sock, command("MSET", "a", "1", "b", "2")).startswith(b"-CROSSSLOT ")
+            corner.follows(sock)
