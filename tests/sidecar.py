@@ -86,6 +86,11 @@ class Sidecar:
         return [pid for pid in children_of(self.pid) if alive(pid) and module in command_line(pid)]
 
     @property
+    def peak_memory(self) -> int:
+        """Bytes of RAM that the relay had at most, so far."""
+        return peak_memory(self.pid)
+
+    @property
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
@@ -213,6 +218,12 @@ def alive(pid: int) -> bool:
 def resident_memory(pid: int) -> int:
     """Bytes of RAM that a process has."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def peak_memory(pid: int) -> int:
+    """Bytes of RAM that a process had at most."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -173,3 +173,9 @@ class Scripted:
         """One connection is no longer looked at, for that reason."""
         self.sidecar.wait_for(lambda: self.sidecar.metric("redspan_blind_total", reason=reason) == 1, "not counted")
         assert self.sidecar.metric("redspan_blind_total") == 1
+
+    def jobs(self, event: str, count: int) -> None:
+        """So many jobs were seen to do that, and nothing has gone blind."""
+        self.sidecar.wait_for(lambda: self.sidecar.metric("redspan_jobs_total", event=event) >= count, "not counted")
+        assert self.sidecar.metric("redspan_jobs_total", event=event) == count
+        assert self.sidecar.metric("redspan_blind_total") == 0

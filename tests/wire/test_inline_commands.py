@@ -55,7 +55,7 @@ def test_a_quoted_job_is_seen_as_it_is_and_not_written_into(corner: Corner) -> N
 @pytest.mark.parametrize(
     "lines",
     [
-        b'"MULTI"\r\nRPUSH jobs:a 1\r\n\'EXEC\'\r\n',
+        b"\"MULTI\"\r\nRPUSH jobs:a 1\r\n'EXEC'\r\n",
         b'"SUBSCRIBE" "a b"\r\nPING\r\n"UNSUBSCRIBE"\r\n',
         b'"CLIENT" REPLY "SKIP"\r\nPING\r\nLLEN jobs:a\r\n',
     ],
