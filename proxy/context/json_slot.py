@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -28,6 +29,16 @@ _QUOTED: Final = re.compile(rb'"([^"\\]*)"')
 
 class _Anything(msgspec.Struct):
     """Decoding into it checks the syntax of a whole object and builds nothing."""
+
+
+_MEMBER: Final = "member"
+
+
+@lru_cache(64)
+def _only(name: str) -> msgspec.json.Decoder[msgspec.Struct]:
+    """For one member of an object, and nothing else of it."""
+    field = (_MEMBER, msgspec.Raw | msgspec.UnsetType, msgspec.field(name=name, default=msgspec.UNSET))
+    return msgspec.json.Decoder(msgspec.defstruct("Only", [field]))
 
 
 _check: Final = msgspec.json.Decoder(_Anything)
@@ -76,6 +87,11 @@ def json_slot(value: bytes, key: bytes = KEY) -> Slot:
     if b"\\u" not in value and key.lower() not in value.lower():
         return JsonSlot(value, key)
     name = key.decode()
+    if b"\\u" not in value and value.lower().count(key.lower()) == 1:
+        member = getattr(_only(name).decode(value), _MEMBER)
+        # Otherwise it is inside of something else, or not ours in every letter.
+        if member is not msgspec.UNSET:
+            return _read(member)
     try:
         alike = [member for member in member_names(value) if member.lower() == name.lower()]
     except (ValueError, RecursionError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.frameworks.base import Fields, Identity
 from proxy.frameworks.paths import at, integer, text, texts, when
@@ -20,6 +21,9 @@ class Envelope:
         named = (getattr(paths, name) for name in Fields.__struct_fields__ if hasattr(paths, name))
         self.heads = frozenset(path.partition(".")[0] for path in (*paths.identity, *named) if path)
         """Top-level names that anything is read of."""
+        self._readers = [
+            (name, path, "." in path, read) for name, read in _READERS.items() if (path := getattr(paths, name))
+        ]
 
     def identity(self, job: Mapping[str, object]) -> Identity | None:
         """Of all the parts that the configuration names; None if one is missing, or it names none."""
@@ -30,21 +34,29 @@ class Envelope:
         return Identity(submission, integer(at(job, self._paths.attempt)))
 
     def fields(self, job: Mapping[str, object]) -> Fields:
-        want = self._paths
-        return Fields(
-            id=text(at(job, want.id)),
-            type=text(at(job, want.type)),
-            attempt=integer(at(job, want.attempt)),
-            max_attempts=integer(at(job, want.max_attempts), -1),
-            created_at=when(at(job, want.created_at)),
-            enqueued_at=when(at(job, want.enqueued_at)),
-            scheduled_at=when(at(job, want.scheduled_at)),
-            priority=text(at(job, want.priority)),
-            tenant=text(at(job, want.tenant)),
-            correlation_id=text(at(job, want.correlation_id)),
-            idempotency_key=text(at(job, want.idempotency_key)),
-            parent_id=text(at(job, want.parent_id)),
-            depends_on=texts(at(job, want.depends_on)),
-            batch_id=text(at(job, want.batch_id)),
-            error=text(at(job, want.error)),
-        )
+        found = {}
+        for name, path, deep, read in self._readers:
+            value = at(job, path) if deep else job.get(path)
+            if value is not None:
+                found[name] = read(value)
+        return Fields(**found)
+
+
+_READERS: Final[Mapping[str, Callable[[object], Any]]] = {
+    "id": text,
+    "type": text,
+    "attempt": integer,
+    "max_attempts": partial(integer, default=-1),
+    "created_at": when,
+    "enqueued_at": when,
+    "scheduled_at": when,
+    "priority": text,
+    "tenant": text,
+    "correlation_id": text,
+    "idempotency_key": text,
+    "parent_id": text,
+    "depends_on": texts,
+    "batch_id": text,
+    "error": text,
+}
+"""How each of `Fields` is read of what its path leads to."""

@@ -44,7 +44,7 @@ class Policy(msgspec.Struct, frozen=True):
     """ns that a job nobody hears of is remembered."""
 
 
-class Seen(msgspec.Struct):
+class Seen(msgspec.Struct, gc=False):
     """An event, and what was made out of it."""
 
     conn: tuple[int, int]

@@ -31,7 +31,7 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Waiting(msgspec.Struct):
+class Waiting(msgspec.Struct, gc=False):
     """One stay in a queue."""
 
     context: SpanContext
@@ -49,7 +49,7 @@ class Waiting(msgspec.Struct):
     """ns that it had spent in a scheduled set before it came here."""
 
 
-class Description(msgspec.Struct):
+class Description(msgspec.Struct, gc=False):
     """What was said of a job in passing, for those commands that name it and no more."""
 
     fields: Fields
@@ -62,7 +62,7 @@ class Description(msgspec.Struct):
     size: int = 0
 
 
-class Delivery(msgspec.Struct):
+class Delivery(msgspec.Struct, gc=False):
     """One time that a job was given to a consumer."""
 
     framework: Framework

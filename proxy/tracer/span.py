@@ -39,13 +39,13 @@ class Kind(IntEnum):
     CONSUMER = 5
 
 
-class SpanEvent(msgspec.Struct, frozen=True):
+class SpanEvent(msgspec.Struct, frozen=True, gc=False):
     name: str
     at: int
     attributes: dict[str, Value] = {}
 
 
-class Link(msgspec.Struct, frozen=True):
+class Link(msgspec.Struct, frozen=True, gc=False):
     trace_id: bytes
     span_id: bytes
     relation: str
@@ -54,7 +54,7 @@ class Link(msgspec.Struct, frozen=True):
     flags: int = 0
 
 
-class JobFacts(msgspec.Struct, frozen=True):
+class JobFacts(msgspec.Struct, frozen=True, gc=False):
     """What the spans of one delivery share."""
 
     framework: str
@@ -69,7 +69,7 @@ class JobFacts(msgspec.Struct, frozen=True):
     """Bytes of the job as stored."""
 
 
-class Span(msgspec.Struct):
+class Span(msgspec.Struct, gc=False):
     operation: Operation
     kind: Kind
     trace_id: bytes
