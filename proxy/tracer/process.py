@@ -42,6 +42,7 @@ _ALONE: Final = 0
 _NICENESS: Final = 5
 _DATAGRAMS: Final = 16
 """Read in one go, before the loop sees to anything else: at most 1 MiB."""
+_GC_THRESHOLD: Final = 50_000
 _LAST_RESORT: Final = 5
 """Seconds after the time to flush is over when the kernel ends this process, whatever it does."""
 
@@ -94,6 +95,7 @@ class Tracer:
         ticking = loop.create_task(self._tick())
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD)
         await self._done.wait()
         # Once more around: what the parent said before may not have been read yet, such as who else has events.
         await asyncio.sleep(0)

@@ -19,8 +19,12 @@ Run: TypeAlias = Callable[[int, Path, tuple[str, ...]], Results]
 """Port of Redis, a folder to work in, tests (none: all) → outcomes."""
 
 EVERYTHING: dict[str, Any] = {
-    # The suites push no JSON jobs on purpose, but what looks like one may be changed: only lists are, and only JSON.
-    "frameworks": {"list": {"queues": ["*"]}, "stream": {"queues": ["*"], "inject": False}}
+    # Every other framework is on by itself. The suites push no JSON jobs: nothing may be written.
+    "frameworks": {
+        "list": {"queues": ["*"]},
+        "stream": {"queues": ["*"], "inject": False},
+        "zset": {"queues": ["*"]},
+    }
 }
 
 REDIS_OPTIONS: dict[str, Any] = {
@@ -29,6 +33,7 @@ REDIS_OPTIONS: dict[str, Any] = {
     "enable_module_command": "yes",
 }
 RETRIES = 2
+WRITTEN = "contexts written"
 
 
 @contextmanager
@@ -54,6 +59,10 @@ def through_redspan(run: Run, directory: Path, tests: tuple[str, ...] = ()) -> t
             counted = {
                 "commands": sidecar.metric("redspan_commands_total"),
                 "jobs seen": sidecar.metric("redspan_jobs_total"),
+                WRITTEN: sum(
+                    max(0.0, sidecar.metric("redspan_injections_total", result=result))
+                    for result in ("written", "adopted")
+                ),
                 **{
                     f"blind, {reason}": sidecar.metric("redspan_blind_total", reason=reason)
                     for reason in ("bug", "overflow", "reply_mismatch", "unknown_type", "monitor", "replication")
@@ -86,7 +95,9 @@ def compare(name: str, run: Run, tests: tuple[str, ...] = ()) -> bool:
         print(f"{name}: NOTHING WAS RUN")
     if counted["blind, bug"]:
         print(f"{name}: redspan has a bug: see its log")
-    return bool(direct) and not different and not counted["blind, bug"]
+    if counted[WRITTEN]:
+        print(f"{name}: REDSPAN WROTE INTO WHAT IS NO JOB")
+    return bool(direct) and not different and not counted["blind, bug"] and not counted[WRITTEN]
 
 
 def _different(direct: Results, through: Results) -> set[str]:
