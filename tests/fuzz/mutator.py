@@ -18,6 +18,7 @@ MESSAGE = (
     b'{"queue_name":"q","actor_name":"a","args":[],"kwargs":{},"options":{"redis_message_id":"%d"},'
     b'"message_id":"%d","message_timestamp":1700000000000}'
 )
+KICKED = b'{"task_id": "%032d", "task_name": "t", "labels": {}, "args": [%d], "kwargs": {}}'
 DISPATCH = b"EVALSHA sha 1 ns %s 1700000000000 q 020846ae-a428-4532-9c95-7d715f0e6ded 60000 1 0 1"
 
 
@@ -67,6 +68,11 @@ class Mutator:
                 lambda: encode([b"HGETALL", b"rq:job:1"]),
                 lambda: encode([*(DISPATCH % b"enqueue").split(), b"%d" % number, MESSAGE % (number, number)]),
                 lambda: encode([*(DISPATCH % pick((b"fetch", b"ack", b"nack", b"requeue"))).split(), b"%d" % number]),
+                lambda: encode([b"LPUSH", b"any", KICKED % (number, number)]),
+                lambda: encode([b"XADD", b"kicked", b"*", b"data", KICKED % (number, number)]),
+                lambda: encode([b"XREADGROUP", b"GROUP", b"g", b"c", b"STREAMS", b"kicked", b">"]),
+                lambda: encode([pick((b"XACK", b"XAUTOCLAIM")), b"kicked", b"g", b"1-1", b"0", b"0-0"]),
+                lambda: encode([b"SET", b"%032d" % number, pick((b"v", b'{"is_err": true, "log": 1}'))]),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
                 lambda: encode([pick((b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"QUIT"))]),
                 lambda: encode([pick((b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE")), b"a", b"b"]),
@@ -79,7 +85,9 @@ class Mutator:
 
     def _reply(self, depth: int = 0) -> bytes:
         pick, number = self._random.choice, self._number()
-        job = pick((JOB % number, TASK % (number, number), MESSAGE % (number, number), b"x" * number))
+        job = pick(
+            (JOB % number, TASK % (number, number), MESSAGE % (number, number), KICKED % (number, number), b"data")
+        )
         if depth < 3 and self._random.random() < 0.4:
             inner = [self._reply(depth + 1) for _ in range(self._random.randrange(0, 4))]
             kind = pick((b"*", b"~", b">", b"%", b"|"))

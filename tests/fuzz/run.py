@@ -11,7 +11,7 @@ from proxy.events import Record
 from proxy.frameworks.router import Router
 from proxy.relay.context import RelayContext
 from proxy.relay.session import Session
-from tests.frameworks import celery, dramatiq, go_redis_work_queue, lists, rq, streams
+from tests.frameworks import celery, dramatiq, go_redis_work_queue, lists, rq, streams, taskiq
 from tests.fuzz.mutator import Input, Mutator, plain
 
 LIMIT = 64 * 1024
@@ -41,7 +41,7 @@ class Fuzz:
         self.records = 0
         observed = (streams(queues=("stream",), inject=False), rq(inject=False))
         self._context = RelayContext(
-            Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq())),
+            Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq())),
             Carrier(Deriver(), Ids()),
             Rates(lambda queue, key: 1.0),
             self._emit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ class Transport:
     def __init__(self, *, half_close: bool = True) -> None:
         self.protocol: Leg | None = None
         self.written = b""
+        self.written_at = 0
         self.pending = 0
         self.reading = True
         self.ended = False
@@ -38,6 +40,7 @@ class Transport:
     def write(self, data: bytes) -> None:
         assert not self.ended
         assert not self.closed
+        self.written_at = time.time_ns()
         self.written += data
 
     def write_eof(self) -> None:
@@ -76,6 +79,7 @@ class Session:
         self.blind = False
         self.held = b""
         self.seen: list[tuple[bytes, bool]] = []
+        self.told_at = 0
         self.ends = 0
 
     def client_data(self, data: bytes, now: int) -> bytes:
@@ -93,6 +97,7 @@ class Session:
 
     def upstream_data(self, data: bytes, now: int, delivered: bool) -> None:
         assert now > 0
+        self.told_at = now
         self.seen.append((data, delivered))
         if b"!" in data:
             self.blind = True
@@ -132,6 +137,12 @@ def test_moves_bytes_both_ways() -> None:
     assert pair.to_redis.written == b"PING"
     assert pair.to_client.written == b"+PONG"
     assert pair.session.seen == [(b"+PONG", True)]
+
+
+def test_a_client_cannot_begin_before_its_delivery() -> None:
+    pair = Pair()
+    pair.to_redis.receive(b"+PONG")
+    assert 0 < pair.session.told_at <= pair.to_client.written_at
 
 
 def test_back_pressure() -> None:
