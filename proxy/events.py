@@ -110,6 +110,8 @@ class Carry(IntEnum):
     """Bare ids: the trace id was kept, the span id replaced by ours; ``previous`` is the old span id."""
     DERIVED = 4
     """Nothing is written here; both sides compute it from the job's identity."""
+    REPLACED = 5
+    """This command wrote it in place of ``previous``, the context of an earlier job that this one was copied from."""
 
 
 class Hello(msgspec.Struct, array_like=True, tag=0, frozen=True):
@@ -165,7 +167,7 @@ class JobEvent(msgspec.Struct, array_like=True, tag=2, gc=False):
     """Stored context: trace id (16), span id (8), flags (1); or nothing."""
     carry: Carry = Carry.NONE
     previous: bytes = b""
-    """Span id (8) that `Carry.ADOPTED` replaced."""
+    """What was replaced: a span id (8) by `Carry.ADOPTED`, a context by `Carry.REPLACED`."""
     number: int = -1
     """The operation's number: queue length after a push, elements removed; -1 where there is none."""
     verdict: Verdict = Verdict.NONE

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.context import adopted, json_slot
+from proxy.context import adopted, json_slot, msgpack_slot
 from proxy.context.carry import Carried
 from proxy.events import Carry, JobEvent, Outcome
 
 RESULTS: Final = (
     "written",
     "adopted",
+    "replaced",
     "kept",
     "derived",
     "none",
@@ -19,6 +20,8 @@ RESULTS: Final = (
     "split",
     *json_slot.REFUSALS,
     *adopted.REFUSALS,
+    *msgpack_slot.REFUSALS,
+    "shape",
 )
 """``redspan_injections_total{result}``: what was done with an enqueued job, or why nothing was."""
 
@@ -31,6 +34,7 @@ INVALID: Final = json_slot.INVALID
 _RESULT: Final = {
     Carry.WRITTEN: "written",
     Carry.ADOPTED: "adopted",
+    Carry.REPLACED: "replaced",
     Carry.FOUND: "kept",
     Carry.DERIVED: "derived",
     Carry.NONE: "none",
