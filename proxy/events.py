@@ -35,7 +35,10 @@ class Op(IntEnum):
     SCHEDULE = 2
     """Put aside until a time (``number``: Unix ms; -1 if its score is no time)."""
     MOVE = 3
-    """From one waiting place to another (scheduled to queue, dead letter to queue): same job, same attempt."""
+    """From one waiting place to another (scheduled to queue, dead letter to queue): same job, same attempt.
+
+    By reference: back to its queue, from wherever it is.
+    """
     DEQUEUE = 4
     """Delivered to a consumer.
 
@@ -53,7 +56,7 @@ class Op(IntEnum):
     ACK = 9
     """No longer held by ``dest``, else ``key`` (``number``: how many; 0 means somebody took it away before)."""
     RETRY = 10
-    """Given back by its worker for another attempt."""
+    """Given back by its worker for another attempt; ``verdict`` is UNKNOWN if this one did not fail."""
     DEAD_LETTER = 11
     """Put on the dead letter list."""
     RECLAIM = 12

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.config import (
+    BullmqSettings,
     CelerySettings,
     GoRedisWorkQueueSettings,
     ListSettings,
@@ -12,6 +13,7 @@ from proxy.config import (
     StreamSettings,
     ZsetSettings,
 )
+from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
@@ -52,3 +54,7 @@ def rq(**options: Any) -> Rq:
 
 def celery(**options: Any) -> Celery:
     return Celery(CelerySettings(**options))
+
+
+def bullmq(**options: Any) -> Bullmq:
+    return Bullmq(BullmqSettings(**options))

@@ -101,7 +101,7 @@ RELAY: Final = (
     Metric(
         "redspan_unrecognised_total",
         "counter",
-        "Enqueued values, on a key of this framework, that are none of its jobs, and scripts of it in a form not known.",
+        "Enqueued values, on a key of this framework, that are none of its jobs, and its scripts of unknown form.",
         ("framework",),
     ),
     Metric(

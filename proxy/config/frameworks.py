@@ -172,6 +172,13 @@ class RqSettings(FrameworkSettings, frozen=True):
     """What all of its keys begin with."""
 
 
+class BullmqSettings(FrameworkSettings, frozen=True):
+    """BullMQ."""
+
+    prefix: Key = "bull"
+    """Its ``prefix``. Queues that have another one are traced, too, but a colon in their names is misunderstood."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
@@ -191,6 +198,8 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """Celery, on Redis as its broker."""
     rq: RqSettings = RqSettings()
     """RQ."""
+    bullmq: BullmqSettings = BullmqSettings()
+    """BullMQ."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""
@@ -210,7 +219,7 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
         """In words: what is recognised, and of the user's own queues, which."""
         own = (("list", self.list), ("stream", self.stream), ("zset", self.zset))
         named = [f"{name} ({', '.join(one.queues)})" for name, one in own if one.enabled and one.queues]
-        known = ("go_redis_work_queue", "celery", "rq")
+        known = ("go_redis_work_queue", "celery", "rq", "bullmq")
         return [*named, *(name.replace("_", "-") for name in known if getattr(self, name).enabled)]
 
 

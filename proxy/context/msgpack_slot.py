@@ -106,12 +106,17 @@ def carried_slot(value: bytes, places: Places = PLACES) -> Slot:
 
 def read(value: bytes) -> Mapping[str, msgspec.Raw] | None:
     """The members of a map, as they stand; None for anything else. Of a name that occurs twice, the last."""
-    if not value or not (_FIX <= value[0] <= _FIX_END or value[0] in (_MAP16, _MAP32)):
+    if not is_map(value):
         return None
     try:
         return _members.decode(value)
     except _UNREADABLE:
         return None
+
+
+def is_map(value: bytes) -> bool:
+    """By its first byte: it is one, or nothing."""
+    return bool(value) and (_FIX <= value[0] <= _FIX_END or value[0] in (_MAP16, _MAP32))
 
 
 def splice(value: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.frameworks.base import Framework
+from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.lists import Lists
@@ -31,4 +32,6 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(Celery(options.celery))
     if options.rq.enabled:
         frameworks.append(Rq(options.rq))
+    if options.bullmq.enabled:
+        frameworks.append(Bullmq(options.bullmq))
     return tuple(frameworks)

@@ -8,6 +8,8 @@ from proxy.context import adopted, json_slot, msgpack_slot
 from proxy.context.carry import Carried
 from proxy.events import Carry, JobEvent, Outcome
 
+UNKNOWN_SHAPE: Final = "shape"
+"""A script of a framework's, but in a form that is not known: of a newer version, perhaps."""
 RESULTS: Final = (
     "written",
     "adopted",
@@ -21,7 +23,7 @@ RESULTS: Final = (
     *json_slot.REFUSALS,
     *adopted.REFUSALS,
     *msgpack_slot.REFUSALS,
-    "shape",
+    UNKNOWN_SHAPE,
 )
 """``redspan_injections_total{result}``: what was done with an enqueued job, or why nothing was."""
 

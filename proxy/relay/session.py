@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -131,6 +131,9 @@ class Session:
             ledger.control(name, command.args)
             return
         intent = self._context.router.read(name, command.args)
+        if intent is not None and intent.strange:
+            self._context.unrecognised(intent.framework.name, self._conn)
+            intent = None
         if intent is None or not self._bearable(intent):
             ledger.plain(1)
             return
@@ -206,6 +209,9 @@ class Session:
         gone = max(0, self._done - command.start)
         if rewritten[:gone] != buffer[command.start : command.start + gone]:
             return False
+        for job, one in zip(intent.jobs, carried, strict=True):
+            if isinstance(one.edit, bytes) and job.value is command.args[job.index]:
+                job.value = one.edit
         intent.args = args
         self._out.append(buffer[self._done : command.start])
         self._out.append(rewritten[gone:])
@@ -248,7 +254,7 @@ class Session:
         queue = intent.framework.queue(intent.key)
         operations = [
             Operation(intent.unseen, intent.key, queue, value=value, job=number, error=error)
-            for number, value in enumerate(_stored(intent, pending.carried))
+            for number, value in enumerate(job.value for job in intent.jobs)
         ]
         self._report(pending, operations, now, outcome)
 
@@ -350,12 +356,6 @@ class Session:
                 self._unseen(pending, Outcome.UNKNOWN, now)
         except Exception:  # noqa: BLE001 - there is nothing left to protect but the count
             self._context.counters.blind["bug"] += 1
-
-
-def _stored(intent: Intent, carried: Iterable[Carried]) -> Iterator[bytes]:
-    """The values of an enqueue's jobs as they are sent."""
-    for job, one in zip(intent.jobs, carried, strict=True):
-        yield intent.args[job.index] if isinstance(one.edit, bytes) else job.value
 
 
 def _place(error: Exception) -> str:

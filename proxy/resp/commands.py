@@ -17,7 +17,9 @@ _FIRST_TWO: Final = frozenset(b"RPOPLPUSH BRPOPLPUSH LMOVE BLMOVE RENAME".split(
 _ALL: Final = frozenset(b"DEL UNLINK EXISTS".split())
 _BUT_LAST: Final = frozenset(b"BLPOP BRPOP BZPOPMIN BZPOPMAX".split())
 _STREAMS: Final = frozenset((b"XREAD", b"XREADGROUP"))
-SCRIPTS: Final = frozenset((b"EVAL", b"EVALSHA", b"FCALL"))
+RUNS: Final = frozenset((b"EVAL", b"EVALSHA"))
+"""Run a Lua script."""
+SCRIPTS: Final = RUNS | {b"FCALL"}
 """Argument 1 is no key but what to run."""
 _COUNTED: Final = {b"LMPOP": 1, b"ZMPOP": 1, b"BLMPOP": 2, b"BZMPOP": 2, **dict.fromkeys(SCRIPTS, 2)}
 

@@ -8,6 +8,7 @@ from proxy.frameworks.base import End
 from proxy.tracer import attributes as a
 from proxy.tracer.book import HOLD, KEY_LIMIT, Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
+from proxy.tracer.note import note
 from proxy.tracer.settle import taken_over
 from proxy.tracer.span import Kind, Link, Operation, Span, Value
 
@@ -57,6 +58,7 @@ def dequeue(book: Book, seen: Seen) -> None:
         stored = book.begin(seen)
     elif not carried.verified and stored.span_id and stored.span_id not in job.enqueues:
         facts[a.PARENT_UNVERIFIED] = True
+    note(seen, job, stored)
     span = seen.span(Operation.DEQUEUE, Kind.CLIENT, stored, book.ids.span_id())
     span.parent_id, span.links, span.facts = stored.span_id, shown, facts
     _describe_dequeue(book, seen, span, waiting)

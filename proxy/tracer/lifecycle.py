@@ -113,8 +113,16 @@ class Lifecycle:
 
 def _move(book: Book, seen: Seen) -> None:
     job = book.known(seen)
-    if job is not None:
-        job.status = Status.ENQUEUED
+    if job is None:
+        return
+    if seen.event.ref and not seen.event.value:
+        stay = job.scheduled()
+        if stay is None:
+            if job.description is not None:
+                enqueue(book, seen)
+            return
+        stay.due = seen.event.done
+    job.status = Status.ENQUEUED
 
 
 def _heard(book: Book, seen: Seen) -> None:

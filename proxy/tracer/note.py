@@ -1,0 +1,16 @@
+"""What is kept of a job's own words, for commands that only name it."""
+
+from __future__ import annotations
+
+from proxy.context.traceparent import SpanContext
+from proxy.events import Carry
+from proxy.tracer.book import Seen
+from proxy.tracer.jobs import Description, Job
+
+
+def note(seen: Seen, job: Job, context: SpanContext) -> None:
+    """An event has shown what the job is, and ``context`` goes with it: retries and recoveries will name it alone."""
+    event = seen.event
+    if seen.framework.exclusive and event.ref and event.value:
+        how = Carry.FOUND if context.span_id else Carry.NONE
+        job.description = Description(seen.fields, context, how, True, event.done, event.size)
