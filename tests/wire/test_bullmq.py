@@ -1,115 +1,47 @@
-"""What BullMQ 4.18 to 6.7 send, replayed."""
+"""BullMQ's jobs from beginning to end, replayed."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
-import msgspec
 import pytest
 
 from proxy.context.msgpack_slot import splice
-from proxy.events import Carry
 from proxy.tracer import attributes as a
-from tests.frameworks import bullmq, lists
-from tests.playbook import Play, play, trace_id, traceparent
-from tests.wire.lines import Part, array, command, raw, script
-
-pack = msgspec.msgpack.encode
-BASE = "bull:mails:"
-AT = 1_699_999_999_000
-"""ms: a second before the play begins."""
-TOKEN = "3efc7c40-50df-4498-8046-8a4a34c3dd1e:1"
-OPTIONS: dict[str, Any] = {"attempts": 3, "backoff": {"type": "fixed", "delay": 500}}
-ADD = {
-    "4.18": "wait paused meta id completed events",
-    "5.0": "wait paused meta id completed events marker",
-    "5.12": "wait paused meta id completed active events marker",
-    "6.7": "wait paused meta id completed delayed active events marker",
-}
-PRIORITIZED = "marker meta id prioritized delayed completed active events pc"
-DELAYED = "marker meta id delayed completed events"
-PARENT = "meta id delayed waiting-children completed events"
-TAKE = "wait active prioritized events stalled limiter delayed paused meta pc"
-FINISH = TAKE + " {0} {1} metrics:{0} marker"
-RETRY = "active wait paused 1 meta events delayed prioritized pc marker stalled"
-LATER = "marker active prioritized delayed 1 events meta stalled wait limiter pc"
-
-
-def keys(words: str, base: str = BASE) -> list[str]:
-    return [base + word for word in words.split()]
-
-
-def wide(value: dict[str, Any]) -> bytes:
-    """As BullMQ's packer writes a map: always with a header of 16 bits."""
-    return b"\xde" + len(value).to_bytes(2) + b"".join(pack(name) + pack(one) for name, one in value.items())
-
-
-def carrying(options: bytes, number: int = 1, flags: int = 3) -> bytes:
-    header = traceparent(number, flags)
-    return splice(options, [(b"tm", f'{{"traceparent":"{header}"}}'.encode()), (b"traceparent", header.encode())])
-
-
-def sent(name: str = "ok", job_id: str = "", base: str = BASE, parent: str | None = None, more: int = 5) -> bytes:
-    return pack([base, job_id, name, float(AT), parent, *[None] * more])
-
-
-def add(
-    words: str = ADD["6.7"], options: bytes = b"", number: int = 1, *, reply: str = '"1"', base: str = BASE, **job: Any
-) -> str:
-    """A producer's add, as it goes out and arrives."""
-    options = options or wide(OPTIONS)
-    parts: list[Part] = [sent(base=base, **job), '{"to":"a@x"}']
-    return f"""
-    producer >> {script(keys(words, base), *parts, options)}
-    redis    >> {script(keys(words, base), *parts, carrying(options, number))}
-    producer << {reply}
-    """
-
-
-def hash_of(options: dict[str, Any], name: str = "ok", **fields: Any) -> list[bytes]:
-    said = {"name": name, "data": '{"to":"a@x"}', "opts": json.dumps(options), "timestamp": AT, "delay": 0, **fields}
-    return [str(part).encode() for field in said.items() for part in field]
-
-
-def stored(number: int = 1, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    header = traceparent(number)
-    return {**(OPTIONS if options is None else options), "tm": f'{{"traceparent":"{header}"}}', "traceparent": header}
-
-
-def delivery(number: int = 1, job_id: str = "1", **fields: Any) -> bytes:
-    return array(hash_of(stored(number), **{"ats": 1, **fields}), job_id, 0, 0)
-
-
-def worker(**more: Any) -> bytes:
-    return wide({"token": TOKEN, "lockDuration": 30000, "limiter": None, **more})
-
-
-def take(reply: bytes = b"", words: str = TAKE + " marker", *before: Part) -> str:
-    return f"""
-    worker >> {script(keys(words), BASE, AT + 1, *before, worker(name=None))}
-    worker << {raw(reply or delivery())}
-    """
-
-
-def finish(
-    target: str = "completed", reply: bytes = b":0\r\n", job_id: str = "1", fields: bytes = b"", keep: int = -1
-) -> str:
-    said = ("returnvalue", '{"ok":1}') if target == "completed" else ("failedReason", "secret")
-    opts = worker(keepJobs={"count": keep}, attempts=3)
-    return f"""
-    worker >> {script(keys(FINISH.format(target, job_id)), job_id, AT + 5, *said, target, 1, BASE, opts, fields)}
-    worker << {raw(reply)}
-    """
-
-
-FAILED = pack(["failedReason", "secret", "stacktrace", json.dumps(["Error: no\n at", "TypeError: secret\n at x"])])
-ONE = "queue.enqueue PRODUCER mails\n  queue.dequeue CLIENT mails\n    job.process CONSUMER mails success"
-TRACED = """
-    event enqueue queue=mails ref=bull:mails:1 carry=written
-    event dequeue queue=mails ref=bull:mails:1 worker=3efc7c40-50df-4498-8046-8a4a34c3dd1e
-    event settle  ref=bull:mails:1 verdict=success
-"""
+from tests.frameworks import bullmq
+from tests.playbook import play, trace_id, traceparent
+from tests.wire.bullmq_lines import (
+    ADD,
+    AT,
+    BASE,
+    DELAYED,
+    FAILED,
+    FINISH,
+    ONE,
+    OPTIONS,
+    PARENT,
+    PRIORITIZED,
+    RETRY,
+    TAKE,
+    TOKEN,
+    TRACED,
+    TRIED,
+    add,
+    again,
+    carrying,
+    delivery,
+    finish,
+    hash_of,
+    keys,
+    later,
+    pack,
+    sent,
+    stored,
+    take,
+    wide,
+    worker,
+)
+from tests.wire.lines import array, raw, script
 
 
 @pytest.mark.parametrize("words", ADD.values(), ids=ADD)
@@ -208,28 +140,6 @@ def test_a_delayed_job_waits_from_when_it_is_due() -> None:
     assert run.tree() == ONE
     dequeue = run.spans[1]
     assert (dequeue.facts[a.SCHEDULED_MS], dequeue.facts[a.WAIT_MS]) == (2.0, 1.0)
-
-
-def again(reply: bytes = b":0\r\n") -> str:
-    return f"""
-    worker >> {script(keys(RETRY), BASE, AT, "LPUSH", "1", TOKEN, FAILED)}
-    worker << {raw(reply)}
-    """
-
-
-def later(reply: bytes = b":0\r\n", skip: int = 0, fields: bytes = FAILED) -> str:
-    return f"""
-    worker >> {script(keys(LATER), BASE, AT, "1", TOKEN, 1500, skip, fields, 1, worker())}
-    worker << {raw(reply)}
-    """
-
-
-TRIED = """queue.enqueue PRODUCER mails
-  queue.dequeue CLIENT mails
-    job.process CONSUMER mails retry !retry
-  queue.enqueue CLIENT mails ~retry_of
-  queue.dequeue CLIENT mails
-    job.process CONSUMER mails {} ~retry_of"""
 
 
 @pytest.mark.parametrize("retry", [again(), later()], ids=["at once", "later"])
@@ -348,105 +258,6 @@ def test_a_job_that_is_given_back_has_not_failed(back: str) -> None:
     run = play(f"{add()}\n{take()}\n{back}\n{take(delivery(ats=2))}\n{finish()}", bullmq())
     assert run.tree() == TRIED.format("success").replace(" !retry", "").replace("retry_of", "previous")
     assert {span.job.fields.attempt for span in run.spans} == {0}
-
-
-SCHEDULER = "repeat delayed wait paused meta prioritized marker id events pc"
-REPEATED = {"repeat": {"every": 700, "count": 1}, "delay": float("nan"), "jobId": "repeat:s:undefined"}
-
-
-def test_x2_the_next_job_of_a_scheduler_has_a_trace_of_its_own() -> None:
-    first, second = (f"repeat:s:{AT + ms}" for ms in (1000, 1700))
-    made = (AT, pack({"name": "tick", "every": 700}), "s", "{}", wide({}))
-    template = carrying(wide({**REPEATED, "repeat": {"every": 700, "count": 2}}))
-    # In the same place, and as long as the one before.
-    renewed = template.replace(traceparent(1).encode(), traceparent(2).encode())
-    run = play(
-        f"""
-        producer >> {script(keys(SCHEDULER + " active"), *made, wide(REPEATED), AT, BASE, "")}
-        redis    >> {script(keys(SCHEDULER + " active"), *made, carrying(wide(REPEATED)), AT, BASE, "")}
-        producer << {raw(array(first, 1000))}
-        worker >> {script([*keys(SCHEDULER), BASE + first, BASE + "active"], AT, "s", "{}", template, AT, BASE, first)}
-        redis  >> {script([*keys(SCHEDULER), BASE + first, BASE + "active"], AT, "s", "{}", renewed, AT, BASE, first)}
-        worker << "{second}"
-        worker >> {script([*keys(SCHEDULER), BASE + first, BASE + "active"], AT, "s", "{}", template, AT, BASE, first)}
-        redis  >> {
-            script(
-                [*keys(SCHEDULER), BASE + first, BASE + "active"],
-                *(AT, "s", "{}", template.replace(traceparent(1).encode(), traceparent(3).encode()), AT, BASE, first),
-            )
-        }
-        worker << nil
-        event schedule ref=bull:mails:{first} number={AT + 1000}
-        event schedule ref=bull:mails:{second} number={AT + 1700} carry=replaced
-        """,
-        bullmq(),
-    )
-    assert run.tree() == "queue.enqueue PRODUCER mails\nqueue.enqueue PRODUCER mails ~previous"
-    one, two = run.spans
-    assert (two.links[0].trace_id, two.links[0].span_id) == (one.trace_id, one.span_id)
-    assert (two.trace_id, two.parent_id) == (trace_id(2), b"")
-    assert run.injections == {"written": 1, "replaced": 2}
-
-
-def test_x2_the_repeatable_jobs_of_4_18() -> None:
-    options = {"repeat": {"every": 700, "count": 2}, "delay": 100, "attempts": 0}
-    old, new = carrying(wide(options)), carrying(wide(options), 1)
-    foreign = old.replace(traceparent(1).encode(), b"00-%s-%s-01" % (b"ab" * 16, b"cd" * 8))
-    parts = (sent("tick", "repeat:x:1"), "{}")
-    run = play(
-        f"""
-        worker >> {script(keys("wait paused meta id delayed completed events"), *parts, foreign)}
-        redis  >> {script(keys("wait paused meta id delayed completed events"), *parts, new)}
-        worker << "repeat:x:1"
-        """,
-        bullmq(),
-    )
-    (span,) = run.spans
-    assert span.links[0].trace_id == b"\xab" * 16
-    assert run.events[0].carry is Carry.REPLACED
-
-
-def test_the_first_job_that_repeats_keeps_the_context_it_has() -> None:
-    options = carrying(wide(REPEATED), 7)
-    run = play(f"producer >> {script(keys(DELAYED), sent(), '{}', options)}\nproducer << '1'", bullmq())
-    assert run.events[0].carry is Carry.FOUND
-    assert run.events[0].context[:16] == trace_id(7)
-
-
-def test_promoted_delayed_longer_and_removed() -> None:
-    promote = "delayed wait paused meta prioritized active pc events marker"
-    change = "delayed meta marker events"
-    run = play(
-        add(DELAYED, wide({"delay": 60_000}))
-        + f"""
-        admin >> {script(keys(change), 90_000, AT, "1", BASE + "1")}
-        admin << :0
-        admin >> {script(keys("delayed 1 events"), 90_000, (AT + 90_000) * 0x1000 + 1, "1")}
-        admin << :0
-        admin >> {script(keys(promote), BASE, "1")}
-        admin << :0
-        """
-        + take()
-        + finish()
-        + add(DELAYED, wide({"delay": 60_000}), 2, reply='"2"')
-        + f"""
-        admin >> {script(keys("2 repeat"), "2", 0, BASE)}
-        admin << :1
-        event schedule number={AT + 60_000}
-        event schedule number={AT + 90_000}
-        event schedule number={AT + 90_000}
-        event move ref=bull:mails:1
-        event dequeue
-        event settle
-        event schedule
-        event cancel ref=bull:mails:2
-        """,
-        bullmq(),
-    )
-    assert run.tree() == f"{ONE}\nqueue.enqueue PRODUCER mails"
-    dequeue = run.spans[1]
-    assert dequeue.facts[a.WAIT_SOURCE] == "wire"
-    assert dequeue.facts[a.WAIT_MS] == 3.0
 
 
 def test_a_queue_is_emptied() -> None:
@@ -584,16 +395,6 @@ def test_observed_without_writing() -> None:
     assert run.injections == {"disabled": 1}
 
 
-@pytest.mark.parametrize(
-    ("base", "queue", "prefix"),
-    [("{app}:mails:", "mails", "bull"), ("bull:a:b:", "a:b", "bull"), ("x:y:mails:", "mails", "bull"),
-     ("x:y:a:b:", "a:b", "x:y")],
-)  # fmt: skip
-def test_queues_of_any_prefix_have_their_names(base: str, queue: str, prefix: str) -> None:
-    run = play(add(base=base), bullmq(prefix=prefix), lists(queues=("*",)))
-    assert run.spans[0].job.queue == queue
-
-
 def test_long_jobs_travel_without_their_data() -> None:
     fields = [b"name", b"ok", b"data", b"x" * 5000, b"opts", json.dumps(stored()).encode(), b"timestamp", b"%d" % AT]
     run = play(take(array(fields, "1", 0, 0)) + finish(), bullmq())
@@ -601,69 +402,3 @@ def test_long_jobs_travel_without_their_data() -> None:
     assert (len(event.value) < 500, event.size > 5000) == (True, True)
     assert run.spans[0].parent_id
     assert run.spans[0].job.fields.type == "ok"
-
-
-UNTOUCHED = {
-    "other keys": script(keys("wait paused"), sent(), "{}", wide({})),
-    "keys of two queues": script([*keys("wait paused meta id completed"), "bull:x:events"], sent(), "{}", wide({})),
-    "no keys": command("EVALSHA", "5ab432e88830d573e2fa33392ffbd4ad25a9b100", 0, sent(), "{}", wide({})),
-    "fewer keys than it says": command("EVALSHA", "x", 6, *keys("wait paused meta id")),
-    "a number of keys that is none": command("EVALSHA", "x", "6x", *keys("wait paused meta id completed events")),
-    "another prefix inside": script(keys(ADD["6.7"]), sent(base="bull:x:"), "{}", wide({})),
-    "no MessagePack": script(keys(ADD["6.7"]), '["bull:mails:","","ok",1]', "{}", wide({})),
-    "options that are no map": script(keys(ADD["6.7"]), sent(), "{}", pack([1])),
-    "an argument more": script(keys(ADD["6.7"]), sent(), "{}", wide({}), "x"),
-    "a scheduler of another prefix": script(keys(SCHEDULER), 1, wide({}), "s", "{}", wide({}), wide({}), 1, "x", ""),
-}
-
-
-@pytest.mark.parametrize("sends", UNTOUCHED.values(), ids=UNTOUCHED)
-def test_what_only_looks_like_it_passes_untouched(sends: str) -> None:
-    run = play(f"c >> {sends}\nc << '1'", bullmq())
-    assert (run.events, run.injections, run.blind) == ([], {}, {})
-
-
-def test_idle_workers_are_not_heard() -> None:
-    run = play(
-        take(array(0, 0, 0, 0))
-        + take(array(0, 0, 0, AT))
-        + """
-        blocked >> BZPOPMIN bull:mails:marker 2
-        blocked << ["bull:mails:marker", "0", "0"]
-        """,
-        bullmq(),
-    )
-    assert run.records == []
-
-
-TEXTS = {
-    "add": "--[[\n  Adds a prioritized job to the queue by doing the following:\n    - Increases the job counter",
-    "take": "--[[\n  Move next job to be processed to active, lock it and fetch its data. The job",
-    "finish": "--[[\n  Move job from active to a finished status (completed or failed)",
-}
-
-
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_form_that_is_not_known_passes_and_is_counted(text: str) -> None:
-    from hashlib import sha1
-
-    digest = sha1(text.encode()).hexdigest()
-    strange = keys(ADD["6.7"] + " new")
-    run: Play = play(
-        f"""
-        loader >> {command("SCRIPT", "LOAD", text)}
-        loader << "{digest}"
-        one >> {command("evalsha", digest.upper(), len(strange), *strange, sent(), "{}", wide({}))}
-        one << "1"
-        two >> {script(strange, sent(), "{}", wide({}), text=text)}
-        two << "2"
-        """,
-        bullmq(),
-    )
-    assert (run.events, run.injections, run.notices) == ([], {"shape": 2}, ["bullmq"])
-
-
-def test_bulls_own_texts_are_not_bullmqs() -> None:
-    text = "--[[\n  Adds a job to the queue by doing the following:\n  KEYS[3] 'meta-paused'"
-    run = play(f"c >> {script(keys('wait x'), '1', text=text)}\nc << '1'", bullmq())
-    assert run.injections == {}

@@ -2,7 +2,7 @@
 //
 // work      runs jobs until SIGTERM, and says of every run what it was, how it went, and when it began and ended
 // produce   sends jobs of all kinds, and says what became of them
-// send      sends so many jobs of one kind, without waiting for them
+// send      sends the jobs of the options (name, data, job's options), without waiting for them
 // schedule  sends jobs that repeat, until so many have run
 "use strict";
 
@@ -34,7 +34,7 @@ async function run(job, token, queue) {
   const attempt = job.attemptsMade;
   switch (job.name) {
     case "slow":
-      await sleep(job.data.ms);
+      if (!job.data.once || (job.attemptsStarted ?? attempt) < 2) await sleep(job.data.ms);
       return "slept";
     case "flaky":
     case "again":
@@ -133,16 +133,13 @@ async function produce() {
     const found = await queue.getJob(job.id);
     became.push(found ? await outcome(Object.assign(found, { queue })) : [job.name, "gone", null]);
   }
-  say(became);
+  say({ became });
   await leave(queue, flows);
 }
 
 async function send() {
   const queue = new Queue("mails", shared());
-  for (let n = 0; n < options.rounds; n++) {
-    const job = await queue.add(options.name, options.data ?? { n }, options.job ?? {});
-    say({ id: job.id });
-  }
+  for (const [name, data, job] of options.jobs) say({ id: (await queue.add(name, data, job ?? {})).id });
   await leave(queue);
 }
 
