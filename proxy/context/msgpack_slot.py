@@ -86,13 +86,19 @@ def msgpack_slot(value: bytes, places: Places = PLACES, *, copied: bool = False)
     key, carrier = places.key, places.carrier
     if _count(value) != len(members):
         return NoSlot(State.INVALID, "duplicate")
+    if key.encode() not in value.lower():
+        return _empty(value, members, places)
     if any(name not in (key, carrier) and name.lower() == key for name in members):
         return NoSlot(State.REFUSED, "similar_key")
     found = _found(_texts(members, (carrier, key), _text), places)
     if found is None:
-        omitted = places.omit in members and bytes(members[places.omit]) not in (_NIL, _FALSE)
-        return MsgpackSlot(value, "" if omitted or carrier in members else carrier, key)
+        return _empty(value, members, places)
     return _copied(value, members, (carrier, key), found) if copied else found
+
+
+def _empty(value: bytes, members: Mapping[str, msgspec.Raw], places: Places) -> Slot:
+    omitted = places.omit in members and bytes(members[places.omit]) not in (_NIL, _FALSE)
+    return MsgpackSlot(value, "" if omitted or places.carrier in members else places.carrier, places.key)
 
 
 def carried_slot(value: bytes, places: Places = PLACES) -> Slot:

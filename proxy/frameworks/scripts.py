@@ -23,14 +23,35 @@ PROSE_WITHIN: Final = 512
 """Bytes at a text's beginning that say whose it is."""
 
 
-class Shape(msgspec.Struct, frozen=True):
-    kind: str
-    words: tuple[str, ...]
+class Shape:
+    """The keys of one kind of script."""
 
-    @property
-    def first(self) -> bytes:
+    __slots__ = ("_anchor", "_any", "_ending", "_fixed", "_suffixes", "count", "first", "kind")
+
+    def __init__(self, kind: str, words: str) -> None:
+        names = words.split()
+        suffixes = [b"" if word == BASE else word.encode() for word in names]
+        self.kind: Final = kind
+        self.count: Final = len(names)
+        self.first: Final = b"" if names[0] in (ANY, OPEN) else suffixes[0].rpartition(b":")[2]
         """What follows the last colon of the first key; nothing where that says nothing."""
-        return b"" if self.words[0] in (ANY, OPEN, BASE) else self.words[0].rpartition(":")[2].encode()
+        self._fixed = [(at, suffixes[at]) for at, word in enumerate(names) if word not in (ANY, OPEN)]
+        self._any = [at for at, word in enumerate(names) if word == ANY]
+        self._suffixes = suffixes if len(self._fixed) == len(names) else None
+        self._anchor, self._ending = self._fixed[0]
+
+    def base(self, keys: Sequence[bytes]) -> bytes:
+        """What all the keys begin with, up to a colon; nothing if they are not called like this."""
+        anchor, ending = keys[self._anchor], self._ending
+        base = anchor.removesuffix(ending) if ending else anchor
+        if not base.endswith(b":") or len(base) + len(ending) != len(anchor):
+            return b""
+        if self._suffixes is not None:
+            return base if keys == [base + suffix for suffix in self._suffixes] else b""
+        for at, suffix in self._fixed:
+            if keys[at] != base + suffix:
+                return b""
+        return base if all(keys[at].startswith(base) for at in self._any) else b""
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -50,10 +71,9 @@ class Scripts:
     """The shapes of one library: for each kind of script the lists of its keys, in every version."""
 
     def __init__(self, kinds: Mapping[str, Sequence[str]], prose: str) -> None:
-        shapes = [Shape(kind, tuple(words.split())) for kind, lists in kinds.items() for words in lists]
         self._shapes: dict[tuple[int, bytes], list[Shape]] = {}
-        for shape in shapes:
-            self._shapes.setdefault((len(shape.words), shape.first), []).append(shape)
+        for shape in (Shape(kind, words) for kind, lists in kinds.items() for words in lists):
+            self._shapes.setdefault((shape.count, shape.first), []).append(shape)
         self.signatures: Final = frozenset(self._shapes)
         """Number of keys, and what follows the last colon of the first: enough to ask for more."""
         self._prose = re.compile(prose.encode())
@@ -63,12 +83,12 @@ class Scripts:
         if len(args) < 4 or not args[2].isdigit() or len(args[2]) > 2:
             return None
         count = int(args[2])
-        keys = args[3 : 3 + count]
+        keys = list(args[3 : 3 + count])
         if len(keys) < count or not keys:
             return None
         for first in (keys[0].rpartition(b":")[2], b""):
             for shape in self._shapes.get((count, first), ()):
-                base = _base(shape.words, keys)
+                base = shape.base(keys)
                 if base:
                     return Script(shape.kind, base, keys, args[3 + count :], 3 + count)
         return None
@@ -76,21 +96,3 @@ class Scripts:
     def wrote(self, text: bytes) -> bool:
         """Whether a text is that of a script which ought to be known."""
         return self._prose.search(text, 0, PROSE_WITHIN) is not None
-
-
-def _base(words: Sequence[str], keys: Sequence[bytes]) -> bytes:
-    """What all the keys begin with; nothing if they are not called like this."""
-    at = next(number for number, word in enumerate(words) if word not in (ANY, OPEN))
-    suffix = b"" if words[at] == BASE else words[at].encode()
-    if not keys[at].endswith(b":" + suffix):
-        return b""
-    base = keys[at][: len(keys[at]) - len(suffix)]
-    for word, key in zip(words, keys, strict=True):
-        if word == OPEN:
-            continue
-        if word == ANY:
-            if not key.startswith(base):
-                return b""
-        elif key != base + (b"" if word == BASE else word.encode()):
-            return b""
-    return base

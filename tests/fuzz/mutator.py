@@ -15,6 +15,11 @@ CORPUS = Path(__file__).with_name("corpus")
 JOB = b'{"id": "%d", "type": "t"}'
 TASK = b'{"body": "W10=", "headers": {"task": "t", "id": "%d", "retries": 0}, "properties": {"delivery_tag": "%d"}}'
 
+ADD = b"meta id completed events".split()
+TAKE = b"wait active prioritized events stalled limiter delayed paused meta pc".split()
+SENT = b"\x94\xa7bull:q:\xa0\xa1n\x01"
+"""The MessagePack that a job of BullMQ is sent with."""
+
 
 class Input(NamedTuple):
     commands: list[bytes]
@@ -60,6 +65,9 @@ class Mutator:
                 lambda: encode([b"XREADGROUP", b"GROUP", b"g", b"c", b"STREAMS", b"stream", b">"]),
                 lambda: encode([b"HSET", b"rq:job:%d" % number, b"created_at", b"1", b"data", job]),
                 lambda: encode([b"HGETALL", b"rq:job:1"]),
+                lambda: self._script(ADD, pick((SENT, job)), job, pick((b"\x80", b"\x81\xa1a\x01", job))),
+                lambda: self._script(TAKE, b"bull:q:", b"1", pick((b"\x81\xa5token\xa1t", job))),
+                lambda: self._script([b"1:lock", b"stalled"], *[b"1"] * number),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
                 lambda: encode([pick((b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"QUIT"))]),
                 lambda: encode([pick((b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE")), b"a", b"b"]),
@@ -69,6 +77,11 @@ class Mutator:
                 lambda: b"*%d\r\n$%d\r\n" % (pick((-1, 0, 1, 3, 1 << 20, 1 << 31)), pick((-1, 0, 4, 1 << 29))),
             )
         )()
+
+    def _script(self, words: Sequence[bytes], *args: bytes) -> bytes:
+        keys = [b"bull:q:" + word for word in words]
+        count = self._random.choice((len(keys), len(keys), len(keys) + 1, 0))
+        return encode([self._random.choice((b"EVAL", b"evalsha")), b"text", b"%d" % count, *keys, *args])
 
     def _reply(self, depth: int = 0) -> bytes:
         pick, number = self._random.choice, self._number()
@@ -93,6 +106,7 @@ class Mutator:
                 b",1.5\r\n",
                 b"(123456789012345678901234567890\r\n",
                 b"!5\r\nERR x\r\n",
+                b"*4\r\n*2\r\n$4\r\nopts\r\n$2\r\n{}\r\n$1\r\n1\r\n:0\r\n:0\r\n",
                 b"=7\r\ntxt:abc\r\n",
                 b"$?\r\n;3\r\nabc\r\n;0\r\n",
                 b"*?\r\n:1\r\n.\r\n",
