@@ -7,7 +7,7 @@ from proxy.events import Carry, JobEvent, Op, Outcome, Verdict
 from proxy.tracer import attributes as a
 from proxy.tracer.book import Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
-from proxy.tracer.note import note
+from proxy.tracer.note import has_own_id, note
 from proxy.tracer.settle import given_back
 from proxy.tracer.span import Kind, Link, Operation, Span
 
@@ -90,7 +90,7 @@ def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
 
 def _is_there(job: Job, seen: Seen) -> bool:
     """The id is that of a job which is waiting or worked on: nothing was stored, and that job was named instead."""
-    if not (seen.framework.exclusive and seen.event.ref and seen.event.value):
+    if not has_own_id(seen):
         return False
     return bool(job.waiting) or any(one.open and one.paired for one in job.deliveries)
 

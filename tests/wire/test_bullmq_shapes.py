@@ -5,11 +5,13 @@ from __future__ import annotations
 from hashlib import sha1
 
 import pytest
+import redis
 
 from proxy.events import Carry
 from proxy.tracer import attributes as a
 from tests.frameworks import bullmq, lists
 from tests.playbook import play, trace_id, traceparent
+from tests.sidecar import Sidecar
 from tests.wire.bullmq_lines import (
     ADD,
     AT,
@@ -18,6 +20,7 @@ from tests.wire.bullmq_lines import (
     ONE,
     add,
     carrying,
+    delivery,
     finish,
     keys,
     pack,
@@ -136,6 +139,12 @@ def test_queues_of_any_prefix_have_their_names(base: str, queue: str, prefix: st
     assert run.spans[0].job.queue == queue
 
 
+def test_ids_begin_anew_in_a_queue_that_was_obliterated() -> None:
+    run = play(add() + add(number=2) + take(delivery(2)) + finish(), bullmq())
+    dequeue = run.spans[-2]
+    assert (dequeue.trace_id, dequeue.facts[a.WAIT_SOURCE]) == (trace_id(2), "envelope")
+
+
 UNTOUCHED = {
     "other keys": script(keys("wait paused"), sent(), "{}", wide({})),
     "keys of two queues": script([*keys("wait paused meta id completed"), "bull:x:events"], sent(), "{}", wide({})),
@@ -198,3 +207,13 @@ def test_bulls_own_texts_are_not_bullmqs() -> None:
     text = "--[[\n  Adds a job to the queue by doing the following:\n  KEYS[3] 'meta-paused'"
     run = play(f"c >> {script(keys('wait x'), '1', text=text)}\nc << '1'", bullmq())
     assert run.injections == {}
+
+
+def test_of_a_form_that_is_not_known_the_log_speaks_once(sidecar: Sidecar, client: redis.Redis) -> None:
+    text = "--[[\n  Adds a job to the queue by doing the following:\n]] return {KEYS[10], ARGV[1]}"
+    strange = keys(ADD["6.7"] + " new")
+    for job in (b"\x80", b"\x81\xa1a\x01", b"x"):
+        assert client.eval(text, len(strange), *strange, job) == [b"bull:mails:new", job]
+    counted = {"framework": "bullmq"}
+    sidecar.wait_for(lambda: sidecar.metric("redspan_unrecognised_total", **counted) == 3, "not counted")
+    assert sidecar.log.count("a script of bullmq in a form that is not known") == 1
