@@ -37,8 +37,8 @@ def enqueue(book: Book, seen: Seen) -> None:
     if known and stay is None:
         _again(book, job, seen, span)
     job.status = Status.ENQUEUED
-    before = 0 if stay is None else max(0, event.at - stay.since)
-    job.enqueued(Waiting(context, event.done, span.links, before=before))
+    before, links = (0, ()) if stay is None else (max(0, event.at - stay.since), stay.links)
+    job.enqueued(Waiting(context, event.done, links + span.links, before=before))
     if event.number >= 0:
         book.measures.depth_is(label(span.job), event.number)
 
