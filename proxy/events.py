@@ -37,7 +37,7 @@ class Op(IntEnum):
     MOVE = 3
     """From one waiting place to another (scheduled to queue, dead letter to queue): same job, same attempt.
 
-    Without a ``dest``: taken out of ``key``, to be pushed.
+    Without a ``dest``: taken out of ``key``, to be pushed. By reference: back to its queue, from wherever it is.
     """
     DEQUEUE = 4
     """Delivered to a consumer.
@@ -57,7 +57,7 @@ class Op(IntEnum):
     ACK = 9
     """No longer held by ``dest``, else ``key`` (``number``: how many; 0 means somebody took it away before)."""
     RETRY = 10
-    """Given back by its worker for another attempt."""
+    """Given back by its worker for another attempt; ``verdict`` is UNKNOWN if this one did not fail."""
     DEAD_LETTER = 11
     """Put on the dead letter list."""
     RECLAIM = 12
@@ -119,6 +119,8 @@ class Carry(IntEnum):
     """Bare ids: the trace id was kept, the span id replaced by ours; ``previous`` is the old span id."""
     DERIVED = 4
     """Nothing is written here; both sides compute it from the job's identity."""
+    REPLACED = 5
+    """This command wrote it in place of ``previous``, the context of an earlier job that this one was copied from."""
 
 
 class Hello(msgspec.Struct, array_like=True, tag=0, frozen=True):
@@ -174,7 +176,7 @@ class JobEvent(msgspec.Struct, array_like=True, tag=2, gc=False):
     """Stored context: trace id (16), span id (8), flags (1); or nothing."""
     carry: Carry = Carry.NONE
     previous: bytes = b""
-    """Span id (8) that `Carry.ADOPTED` replaced."""
+    """What was replaced: a span id (8) by `Carry.ADOPTED`, a context by `Carry.REPLACED`."""
     number: int = -1
     """The operation's number: queue length after a push, elements removed; -1 where there is none."""
     verdict: Verdict = Verdict.NONE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.config import (
+    BullmqSettings,
     CelerySettings,
     DramatiqSettings,
     GoRedisWorkQueueSettings,
@@ -15,6 +16,7 @@ from proxy.config import (
     TaskiqSettings,
     ZsetSettings,
 )
+from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
@@ -70,3 +72,7 @@ def dramatiq(**options: Any) -> Dramatiq:
 
 def taskiq(**options: Any) -> Taskiq:
     return Taskiq(TaskiqSettings(**options))
+
+
+def bullmq(**options: Any) -> Bullmq:
+    return Bullmq(BullmqSettings(**options))

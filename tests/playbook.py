@@ -82,12 +82,12 @@ class Line:
         who, arrow, rest = re.fullmatch(r"(\w+)\s*(>>|<<|::|)\s*(.*)", text).groups()  # type: ignore[union-attr]
         self.who, self.arrow, self.rest = who, arrow, rest
 
-    @property
+    @cached_property
     def sent(self) -> bytes:
         words = shlex.split(self.rest)
         return _raw(words[1]) if words[0] == "raw" else encode([word.encode() for word in words])
 
-    @property
+    @cached_property
     def reply(self) -> bytes:
         return b"".join(_replies(self.rest))
 

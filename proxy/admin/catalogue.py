@@ -38,6 +38,7 @@ INVALID: Final = ("malformed", "not_a_string", "duplicate")
 INJECTIONS: Final = (
     "written",
     "adopted",
+    "replaced",
     "kept",
     "derived",
     "none",
@@ -50,9 +51,11 @@ INJECTIONS: Final = (
     "bom",
     "similar_key",
     "foreign",
+    "not_msgpack",
+    "shape",
 )
-UNRECOGNISED: Final = ("not_object", "not_json", "not_utf8", "bom", "foreign")
-"""Results of injections that say: this value, on a framework's key, is none of its jobs."""
+UNRECOGNISED: Final = ("not_object", "not_json", "not_utf8", "bom", "foreign", "not_msgpack", "shape")
+"""Results of injections that say: this value, on a framework's key, is none of its jobs; or its script is not known."""
 EVENTS_DROPPED: Final = ("ring_full", "channel_broken", "no_tracer", "too_large")
 UPSTREAM_FAILURES: Final = ("unreachable", "login")
 OPERATIONS: Final = (
@@ -98,7 +101,7 @@ RELAY: Final = (
     Metric(
         "redspan_unrecognised_total",
         "counter",
-        "Enqueued values, on a key of this framework, that are none of its jobs.",
+        "Enqueued values, on a key of this framework, that are none of its jobs, and its scripts of unknown form.",
         ("framework",),
     ),
     Metric(

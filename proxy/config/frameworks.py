@@ -196,6 +196,13 @@ class TaskiqSettings(FrameworkSettings, frozen=True):
     """Its workers' ``--ack-type``: only the default's acknowledgement is the end of a task."""
 
 
+class BullmqSettings(FrameworkSettings, frozen=True):
+    """BullMQ."""
+
+    prefix: Key = "bull"
+    """Its ``prefix``. Queues that have another one are traced, too, but a colon in their names is misunderstood."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
@@ -221,6 +228,8 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """dramatiq, with Redis as its broker."""
     taskiq: TaskiqSettings = TaskiqSettings()
     """taskiq with taskiq-redis."""
+    bullmq: BullmqSettings = BullmqSettings()
+    """BullMQ."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""

@@ -36,6 +36,10 @@ class AdoptedSlot(msgspec.Struct, frozen=True):
     def bare(self) -> bool:
         return True
 
+    @property
+    def copied(self) -> bool:
+        return False
+
     def write(self, context: SpanContext) -> bytes:
         trace = (*self.trace_at, context.trace_id.hex().encode())
         span = (*self.span_at, context.span_id.hex().encode())

@@ -2,6 +2,7 @@
 
 W1  an empty slot gets a context.  W2  a valid one is kept.  W3  anything else is left, and treated as no slot.
 W4  nothing else is ever written.  X1  bare ids keep their trace id; their span id becomes the one that follows from it.
+X2  a context that was copied from an earlier job is replaced by a new random one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Carried(msgspec.Struct, frozen=True, gc=False):
     edit: Edit | None = None
     """What to write; None: nothing."""
     previous: bytes = b""
-    """Span id that was replaced."""
+    """What was replaced: a span id, or the whole context, packed."""
     verified: bool = True
     """The parent named by ``context`` is a span that somebody exports, as far as can be known from the job alone."""
     reason: str = ""
@@ -58,6 +59,9 @@ class Carrier(msgspec.Struct, frozen=True):
         state = slot.state
         found = slot.context
         if state is State.FOUND and found is not None:
+            if slot.copied and inject:
+                context = self._begin(None, sampler, bare=False)
+                return Carried(Carry.REPLACED, context, slot.write(context), found.pack())
             if not slot.bare:
                 return Carried(Carry.FOUND, found)
             return self._adopt(slot, found, named, sampler, inject=inject)

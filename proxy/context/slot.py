@@ -42,8 +42,12 @@ class Slot(Protocol):
     def bare(self) -> bool:
         """The slot holds bare ids, which say neither who made them nor whether they were ever exported."""
 
+    @property
+    def copied(self) -> bool:
+        """What was found belongs to an earlier job, from which this one was copied."""
+
     def write(self, context: SpanContext) -> Edit:
-        """Only for a slot that is empty, or bare."""
+        """Only for a slot that is empty, bare or copied."""
 
 
 class EmptySlot(msgspec.Struct, frozen=True, gc=False):
@@ -65,6 +69,10 @@ class EmptySlot(msgspec.Struct, frozen=True, gc=False):
     def bare(self) -> bool:
         return False
 
+    @property
+    def copied(self) -> bool:
+        return False
+
 
 class NoSlot(msgspec.Struct, frozen=True, gc=False):
     """The slot of a value that has none, or whose slot may not be touched."""
@@ -73,6 +81,7 @@ class NoSlot(msgspec.Struct, frozen=True, gc=False):
     reason: str = ""
     context: SpanContext | None = None
     bare: bool = False
+    copied: bool = False
 
     def write(self, context: SpanContext) -> Edit:
         raise AssertionError(f"nothing may be written here: {self.state.name}")

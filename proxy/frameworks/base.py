@@ -33,6 +33,7 @@ import msgspec
 
 from proxy.context.slot import Slot
 from proxy.events import Op, Verdict
+from proxy.frameworks.scripts import Scripts
 from proxy.resp.reply import Reply
 
 HEAD: Final = 6
@@ -116,7 +117,7 @@ class Operation(msgspec.Struct, gc=False):
 
 
 class Job(msgspec.Struct, gc=False):
-    """A job inside an enqueue command: argument ``index`` holds ``value``."""
+    """A job inside an enqueue command: argument ``index`` holds ``value``, or what its slot writes of it."""
 
     index: int
     value: bytes
@@ -139,6 +140,8 @@ class Intent(msgspec.Struct, gc=False):
     """Asks for a job: whoever sends it is ready for the next one."""
     unseen: Op | None = None
     """What to report of each of ``jobs`` if the reply is an error or will never be seen; None: nothing."""
+    strange: bool = False
+    """A script of this framework's, in a form that it does not know: it passes untouched, and is counted."""
 
 
 class Mismatch(Exception):
@@ -168,6 +171,10 @@ class Framework(Protocol):
     """A failed attempt lasts until its back-off is over: the worker waits while it holds the job."""
     exclusive: bool
     """A job has an id of its own and one holder at a time: who gets it has taken it from whoever had it."""
+
+    @property
+    def scripts(self) -> Scripts | None:
+        """The Lua scripts that it runs in Redis, if it does: `read` is asked of those that may be among them."""
 
     def role(self, key: bytes) -> Role | None:
         """What ``key`` is for; None: not ours. Called once per key, then remembered."""

@@ -125,6 +125,7 @@ class Celery:
     commands = frozenset((b"LPUSH", b"RPUSH", b"BRPOP", b"RPOP", b"HDEL", b"SET", b"SETEX", b"PUBLISH", b"DEL"))
     rewritable: frozenset[bytes] = frozenset()
     heads = frozenset((b'{"body',))
+    scripts = None
     end = End.ACK
     acked = Verdict.UNKNOWN
     backs_off_inside = False

@@ -105,6 +105,7 @@ class Dramatiq:
     family = "dramatiq"
     commands = frozenset((b"EVALSHA", b"EVAL"))
     rewritable = commands
+    scripts = None
     heads = frozenset((b'{"queu',))
     end = End.ACK
     acked = Verdict.SUCCESS

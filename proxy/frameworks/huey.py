@@ -86,6 +86,7 @@ class Huey:
         b"DEL",
     }
     rewritable: frozenset[bytes] = frozenset()
+    scripts = None
     heads: frozenset[bytes] = frozenset()
     inject = False
     end = End.ACK

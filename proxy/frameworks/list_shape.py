@@ -55,6 +55,7 @@ class ListShape:
     commands = PUSHES | _POPS | _MOVES | {b"LREM", b"LTRIM", b"DEL", b"UNLINK", b"SET", b"SETEX"}
     rewritable: frozenset[bytes] = frozenset()
     heads: frozenset[bytes] = frozenset()
+    scripts = None
     inject: bool
     end: End
     acked = Verdict.SUCCESS

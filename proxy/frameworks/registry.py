@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.frameworks.base import Framework
+from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
@@ -40,4 +41,6 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(Dramatiq(options.dramatiq))
     if options.taskiq.enabled:
         frameworks.append(Taskiq(options.taskiq))
+    if options.bullmq.enabled:
+        frameworks.append(Bullmq(options.bullmq))
     return tuple(frameworks)

@@ -1,18 +1,22 @@
 """Whose command it is: one look-up by name, one by key, however many frameworks and queues there are.
 
 Some frameworks let the user name the queues as he likes.  Their jobs are known by what they begin with: a push of
-such a job, or a blocking pop that delivers one, shows whose key it is, and that is remembered.  A script is known by
-its arguments, each time anew.
+such a job, or a blocking pop that delivers one, shows whose key it is, and that is remembered.
+
+Scripts are known by their shape (`proxy.frameworks.scripts`), or by their arguments, each time anew.  Where neither is
+known, but the text is, as it went by on any connection, somebody has to be told: a version of the library that is newer
+than redspan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import sha1
 from typing import Final
 
 from proxy.frameworks.base import HEAD, Framework, Frameworks, Intent, Operation
 from proxy.frameworks.list_shape import PUSHES
-from proxy.resp.commands import SCRIPTS, keys
+from proxy.resp.commands import RUNS, SCRIPTS, keys
 from proxy.resp.reply import Reply
 
 _REMEMBERED: Final = 16_384
@@ -23,6 +27,9 @@ _REPLIES: Final = frozenset((b"BLPOP", b"BRPOP", b"BLMPOP", b"BLMOVE", b"BRPOPLP
 """Commands that wait for a job, and tell its key only with it."""
 _LEAVES: Final = 8
 """Strings of a reply that are looked at."""
+_OF_SCRIPTS: Final = RUNS | {b"SCRIPT"}
+_TEXTS: Final = 4096
+"""Scripts whose texts were seen and are somebody's."""
 
 
 LONG: Final = 1024
@@ -33,6 +40,15 @@ class Router:
     def __init__(self, frameworks: Frameworks) -> None:
         self.frameworks = tuple(frameworks)
         self.commands: frozenset[bytes] = frozenset().union(*(framework.commands for framework in frameworks))
+        self._scripted: dict[tuple[int, bytes], list[Framework]] = {}
+        self._writers = [framework for framework in self.frameworks if framework.scripts is not None]
+        self._texts: dict[bytes, Framework] = {}
+        for framework in self._writers:
+            assert framework.scripts is not None
+            for signature in framework.scripts.signatures:
+                self._scripted.setdefault(signature, []).append(framework)
+        if self._writers:
+            self.commands |= {b"SCRIPT", *RUNS}
         self.rewritable: frozenset[bytes] = self.commands & (PUSHES | {b"XADD"}).union(
             *(framework.rewritable for framework in frameworks)
         )
@@ -42,7 +58,7 @@ class Router:
         self._owners: dict[bytes, tuple[Framework, ...]] = {}
         self._learned: dict[bytes, Framework] = {}
         self._heads = {head: framework for framework in reversed(self.frameworks) for head in framework.heads}
-        self._scripted = [one for one in self.frameworks if one.heads and one.commands & SCRIPTS]
+        self._runners = [one for one in self.frameworks if one.heads and one.commands & SCRIPTS]
 
     def owner(self, key: bytes) -> Framework | None:
         """The framework that ``key`` belongs to; the first one configured, where several claim it."""
@@ -65,7 +81,7 @@ class Router:
 
     def claims(self, name: bytes, key: bytes) -> bool:
         """Whether a command may be one to rewrite: its argument 1 is somebody's key, or the rest may show whose."""
-        return self.owner(key) is not None or name.upper() in self._open
+        return name.upper() in self._open or self.owner(key) is not None
 
     def read(self, name: bytes, args: list[bytes]) -> Intent | None:
         """What the command means to the first framework that owns the first of its keys that anybody owns.
@@ -73,7 +89,12 @@ class Router:
         Where several own it, each for commands of its own (a list and a stream named ``*``), the first to whom it means
         something.
         """
-        for key in keys(name, args):
+        given = keys(name, args)
+        if name in _OF_SCRIPTS and self._writers:
+            intent = self._script(name, args, given)
+            if intent is not None:
+                return intent
+        for key in given:
             owners = self._owners.get(key)
             if owners is None:
                 owners = self._claim(key)
@@ -86,10 +107,39 @@ class Router:
                 return None
         return self._recognise(name, args) if self._heads else None
 
+    def _script(self, name: bytes, args: list[bytes], given: Sequence[bytes]) -> Intent | None:
+        """A script of somebody's: known by its shape, or strange and known by its text alone."""
+        if len(args) < 3:
+            return None
+        if name == b"SCRIPT":
+            if args[1].upper() == b"LOAD":
+                self._author(args[2])
+            return None
+        author = self._author(args[1]) if name == b"EVAL" else self._texts.get(args[1].lower())
+        if given:
+            count = len(given)
+            for first in (given[0].rpartition(b":")[2], b""):
+                for framework in self._scripted.get((count, first), ()):
+                    intent = framework.read(name, args)
+                    if intent is not None:
+                        return intent
+        return None if author is None else Intent(author, args, _nothing, strange=True)
+
+    def _author(self, text: bytes) -> Framework | None:
+        """Whose text this is; that is remembered for when the script is run by its digest."""
+        for framework in self._writers:
+            assert framework.scripts is not None
+            if framework.scripts.wrote(text):
+                if len(self._texts) >= _TEXTS:
+                    self._texts.clear()
+                self._texts[sha1(text, usedforsecurity=False).hexdigest().encode()] = framework
+                return framework
+        return None
+
     def _recognise(self, name: bytes, args: list[bytes]) -> Intent | None:
         """A command on keys that are nobody's so far."""
         if name in SCRIPTS:
-            wanted = (one.read(name, args) for one in self._scripted if name in one.commands)
+            wanted = (one.read(name, args) for one in self._runners if name in one.commands)
             return next(filter(None, wanted), None)
         if name in _REPLIES:
             first = next(iter(self._heads.values()))
@@ -126,6 +176,10 @@ class Router:
         if len(key) <= LONG:
             self._learned[key] = framework
             self._owners.pop(key, None)
+
+
+def _nothing(intent: Intent, reply: Reply) -> Iterator[Operation]:
+    yield from ()
 
 
 def _leaves(reply: Reply) -> list[bytes]:

@@ -56,6 +56,7 @@ class Rq:
     commands = _POPS | {b"HSET", b"HGETALL", b"LPUSH", b"RPUSH", b"ZADD", b"LREM", b"DEL"}
     rewritable = frozenset((b"HSET",))
     heads: frozenset[bytes] = frozenset()
+    scripts = None
     end = End.ACK
     acked = Verdict.SUCCESS
     backs_off_inside = False

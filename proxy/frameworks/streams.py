@@ -56,6 +56,7 @@ class Streams:
     )
     rewritable: frozenset[bytes] = frozenset()
     heads: frozenset[bytes] = frozenset()
+    scripts = None
     end = End.ACK
     acked = Verdict.SUCCESS
     backs_off_inside = False

@@ -106,6 +106,7 @@ class Taskiq:
     family = "taskiq"
     commands = frozenset(b"LPUSH BRPOP XADD XREADGROUP XAUTOCLAIM XACK SET DEL UNLINK".split())
     rewritable: frozenset[bytes] = frozenset()
+    scripts = None
     heads = frozenset((b'{"task',))
     end = End.ACK
     acked = Verdict.UNKNOWN

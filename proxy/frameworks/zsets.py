@@ -47,6 +47,7 @@ class Zsets:
     inject = False
     rewritable: frozenset[bytes] = frozenset()
     heads: frozenset[bytes] = frozenset()
+    scripts = None
     acked = Verdict.UNKNOWN
     backs_off_inside = False
     exclusive = False

@@ -9,7 +9,7 @@ from proxy.context.carry import Carrier
 from proxy.context.sampling import Rates
 from proxy.events import Record
 from proxy.frameworks.router import Router
-from proxy.relay.counters import Counters
+from proxy.relay.counters import UNKNOWN_SHAPE, Counters
 from proxy.relay.ledger import CONTROLS
 from proxy.resp.commands import FIRST
 from proxy.resp.requests import NAME_LIMIT, Watch
@@ -36,7 +36,7 @@ class RelayContext:
     """Handed to every `Session`.
 
     ``emit`` takes a record for the tracer; ``notice(reason, conn, detail)`` tells of a session that went
-    blind; the detail says where, never with what bytes.
+    blind, or of a framework whose scripts are not known; the detail says where or whose, never with what bytes.
     """
 
     def __init__(
@@ -55,9 +55,17 @@ class RelayContext:
         self.notice: Final = notice
         self.worker: Final = worker
         self.counters: Final = Counters()
+        self._strange: Final[set[str]] = set()
         self.adopt(router, carrier, rates, inject=inject, max_inspect=max_inspect)
         self.epoch = 0
         """Goes up with every new tracer: connections announce themselves again."""
+
+    def unrecognised(self, framework: str, conn: int) -> None:
+        """A script of ``framework``, in a form that is not known, went by untouched."""
+        self.counters.injection(framework, UNKNOWN_SHAPE)
+        if framework not in self._strange:
+            self._strange.add(framework)
+            self.notice(UNKNOWN_SHAPE, conn, framework)
 
     def adopt(self, router: Router, carrier: Carrier, rates: Rates, *, inject: bool, max_inspect: int) -> None:
         """Go by other settings from now on. A session's framer has to be told: `Session.settings_changed`."""

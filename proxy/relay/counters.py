@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.context import adopted, json_slot
+from proxy.context import adopted, json_slot, msgpack_slot
 from proxy.context.carry import Carried
 from proxy.events import Carry, JobEvent, Op, Outcome
 
+UNKNOWN_SHAPE: Final = "shape"
+"""A script of a framework's, but in a form that is not known: of a newer version, perhaps."""
 RESULTS: Final = (
     "written",
     "adopted",
+    "replaced",
     "kept",
     "derived",
     "none",
@@ -19,6 +22,8 @@ RESULTS: Final = (
     "split",
     *json_slot.REFUSALS,
     *adopted.REFUSALS,
+    *msgpack_slot.REFUSALS,
+    UNKNOWN_SHAPE,
 )
 """``redspan_injections_total{result}``: what was done with an enqueued job, or why nothing was."""
 
@@ -31,6 +36,7 @@ INVALID: Final = json_slot.INVALID
 _RESULT: Final = {
     Carry.WRITTEN: "written",
     Carry.ADOPTED: "adopted",
+    Carry.REPLACED: "replaced",
     Carry.FOUND: "kept",
     Carry.DERIVED: "derived",
     Carry.NONE: "none",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
-from proxy.context.carry import NOTHING, Carried
+from proxy.context.carry import NOTHING
 from proxy.events import VALUE_LIMIT, Connection, JobEvent, Op, Outcome, digest
-from proxy.frameworks.base import End, Framework, Intent, Operation
+from proxy.frameworks.base import End, Framework, Operation
 from proxy.relay.context import RelayContext
 from proxy.relay.ledger import Lost, Pending
 from proxy.resp.reply import Reply, ReplyError
@@ -80,7 +80,7 @@ class Reporter:
         queue = intent.framework.queue(intent.key)
         operations = [
             Operation(intent.unseen, intent.key, queue, value=value, job=number, error=error)
-            for number, value in enumerate(_stored(intent, pending.carried))
+            for number, value in enumerate(job.value for job in intent.jobs)
         ]
         self._report(pending, operations, db, now, outcome)
 
@@ -150,12 +150,6 @@ class Reporter:
             self._context.worker, self._conn, at, opened, self._listener, self._upstream, self._client, self._name,
             self._library,
         )  # fmt: skip
-
-
-def _stored(intent: Intent, carried: Iterable[Carried]) -> Iterator[bytes]:
-    """The values of an enqueue's jobs as they are sent."""
-    for job, one in zip(intent.jobs, carried, strict=True):
-        yield intent.args[job.index] if isinstance(one.edit, bytes) else job.value
 
 
 def _text(value: bytes) -> str:

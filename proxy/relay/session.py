@@ -171,6 +171,9 @@ class Session:
             ledger.control(name, args)
             return None
         intent = context.router.read(name, args)
+        if intent is not None and intent.strange:
+            context.unrecognised(intent.framework.name, self._conn)
+            intent = None
         if intent is None or not self._bearable(intent):
             ledger.plain(1)
             return None
@@ -219,9 +222,9 @@ class Session:
         """A whole command with what it carries."""
         args, edit = intent.args, carried[-1].edit
         if len(carried) == 1 and isinstance(edit, bytes) and intent.jobs[0].index == len(args) - 1:
-            intent.args = [*args[:-1], edit]
+            _store(intent, [*args[:-1], edit], carried)
             return with_last(command, args[-1], edit)
-        intent.args = _edited(args, intent, carried)
+        _store(intent, _edited(args, intent, carried), carried)
         return encode(intent.args)
 
     def _rewrite(self, command: Command, intent: Intent, carried: list[Carried]) -> bool:
@@ -237,7 +240,7 @@ class Session:
         gone = max(0, self._done - command.start)
         if rewritten[:gone] != buffer[command.start : command.start + gone]:
             return False
-        intent.args = args
+        _store(intent, args, carried)
         self._out.append(buffer[self._done : command.start])
         self._out.append(rewritten[gone:])
         self._done = command.end
@@ -297,6 +300,14 @@ class Session:
                 self._reporter.unseen(pending, self._ledger.db, now, Outcome.UNKNOWN)
         except Exception:  # noqa: BLE001 - there is nothing left to protect but the count
             self._context.counters.blind["bug"] += 1
+
+
+def _store(intent: Intent, args: list[bytes], carried: list[Carried]) -> None:
+    """Go on with the arguments that reach Redis."""
+    for job, one in zip(intent.jobs, carried, strict=True):
+        if isinstance(one.edit, bytes) and job.value is intent.args[job.index]:
+            job.value = one.edit
+    intent.args = args
 
 
 def _edited(args: list[bytes], intent: Intent, carried: list[Carried]) -> list[bytes]:

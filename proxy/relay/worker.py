@@ -15,6 +15,7 @@ from proxy.context.sampling import Rates
 from proxy.events import Snapshot
 from proxy.frameworks.router import Router
 from proxy.relay.context import RelayContext
+from proxy.relay.counters import UNKNOWN_SHAPE
 from proxy.relay.outbox import Counts, Outbox
 from proxy.relay.server import RelayServer, Sockets, open_sockets
 from proxy.relay.upstream import Upstream
@@ -114,7 +115,7 @@ class RelayWorker:
         self.context = RelayContext(
             *made,
             self.outbox.emit,
-            _went_blind,
+            _notice,
             worker=number,
             inject=settings.tracing.inject,
             max_inspect=settings.relay.max_inspect_bytes,
@@ -201,7 +202,11 @@ class RelayWorker:
         return gauges, counts
 
 
-def _went_blind(reason: str, conn: int, detail: str) -> None:
+def _notice(reason: str, conn: int, detail: str) -> None:
+    if reason == UNKNOWN_SHAPE:
+        text = f"connection {conn} runs a script of {detail} in a form that is not known here: of a newer version?"
+        log.warning("unrecognised", f"{text} It is not affected, its jobs are not traced", subject=detail)
+        return
     text = f"connection {conn} is relayed without a look from now on: {reason}" + (f" ({detail})" if detail else "")
     if reason in _BY_DESIGN:
         log.debug("blind", text, subject=reason)

@@ -24,7 +24,9 @@ _PLACES: Final = {
     **dict.fromkeys(_ALL, slice(1, None)),
 }
 _STREAMS: Final = frozenset((b"XREAD", b"XREADGROUP"))
-SCRIPTS: Final = frozenset((b"EVAL", b"EVALSHA", b"FCALL"))
+RUNS: Final = frozenset((b"EVAL", b"EVALSHA"))
+"""Run a Lua script."""
+SCRIPTS: Final = RUNS | {b"FCALL"}
 """Argument 1 is no key but what to run."""
 _COUNTED: Final = {b"LMPOP": 1, b"ZMPOP": 1, b"BLMPOP": 2, b"BZMPOP": 2, **dict.fromkeys(SCRIPTS, 2)}
 

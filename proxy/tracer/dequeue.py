@@ -8,6 +8,7 @@ from proxy.frameworks.base import End
 from proxy.tracer import attributes as a
 from proxy.tracer.book import HOLD, KEY_LIMIT, Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
+from proxy.tracer.note import has_own_id, note
 from proxy.tracer.settle import taken_over
 from proxy.tracer.span import Kind, Link, Operation, Span, Value
 
@@ -35,7 +36,7 @@ def dequeue(book: Book, seen: Seen) -> None:
         taken_over(book, job, seen)
     carried = book.recover(seen)
     stored = carried.context
-    waiting = _stay(job, stored)
+    waiting = _stay(job, stored, own=has_own_id(seen))
     facts: dict[str, Value] = {}
     if waiting is not None and stored is None:
         stored = waiting.context
@@ -57,6 +58,7 @@ def dequeue(book: Book, seen: Seen) -> None:
         stored = book.begin(seen)
     elif not carried.verified and stored.span_id and stored.span_id not in job.enqueues:
         facts[a.PARENT_UNVERIFIED] = True
+    note(seen, job, stored)
     span = seen.span(Operation.DEQUEUE, Kind.CLIENT, stored, book.ids.span_id())
     span.parent_id, span.links, span.facts = stored.span_id, shown, facts
     _describe_dequeue(book, seen, span, waiting)
@@ -90,8 +92,11 @@ def dequeue(book: Book, seen: Seen) -> None:
     _give(book, job, delivery, span, undelivered=event.outcome is Outcome.UNDELIVERED)
 
 
-def _stay(job: Job, stored: SpanContext | None) -> Waiting | None:
+def _stay(job: Job, stored: SpanContext | None, *, own: bool) -> Waiting | None:
     """The stay that this dequeue ends: the one whose context the job carries, else the oldest."""
+    if own and stored is not None and stored.span_id:
+        # Others are of an earlier job that had this id, and was removed where nobody saw it.
+        job.waiting = [stay for stay in job.waiting if stay.context.span_id == stored.span_id]
     at = 0
     if stored is not None and len(job.waiting) > 1:
         spans = [stay.context.span_id for stay in job.waiting]

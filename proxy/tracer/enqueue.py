@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from proxy.context.traceparent import SpanContext
+from proxy.context.traceparent import SpanContext, unpack
 from proxy.events import Carry, JobEvent, Op, Outcome, Verdict
 from proxy.tracer import attributes as a
 from proxy.tracer.book import Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
+from proxy.tracer.note import has_own_id, note
 from proxy.tracer.settle import given_back
 from proxy.tracer.span import Kind, Link, Operation, Span
 
@@ -21,6 +22,10 @@ def enqueue(book: Book, seen: Seen) -> None:
         span.error = event.error
         return
     job, known = book.job(seen, Status.ENQUEUED)
+    if known and _is_there(job, seen):
+        _repeated(job, span)
+        return
+    note(seen, job, context)
     if late is not None:
         if not named:
             job.enqueues.append(context.span_id)
@@ -45,10 +50,12 @@ def enqueue(book: Book, seen: Seen) -> None:
 def schedule(book: Book, seen: Seen) -> None:
     """The job is put aside until a time. Once more: that time has changed."""
     event = seen.event
-    job, _ = book.job(seen, Status.SCHEDULED)
+    if event.ref and not event.value and seen.described is None and book.known(seen) is None:
+        return
+    job, known = book.job(seen, Status.SCHEDULED)
     due = max(0, event.number * 1_000_000)
-    stay = job.scheduled()
-    if stay is not None and event.outcome is not Outcome.ERROR:
+    stay, repeated = job.scheduled(), known and _is_there(job, seen)
+    if stay is not None and event.outcome is not Outcome.ERROR and not repeated:
         stay.due = due
         return
     named = _named(job, seen, None)
@@ -56,6 +63,10 @@ def schedule(book: Book, seen: Seen) -> None:
     if event.outcome is Outcome.ERROR:
         span.error = event.error
         return
+    if repeated:
+        _repeated(job, span)
+        return
+    note(seen, job, context)
     _put_back(book, job)
     if job.deliveries:
         _again(book, job, seen, span)
@@ -96,13 +107,30 @@ def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
     span_id = book.ids.span_id() if found else context.span_id
     span = seen.span(Operation.ENQUEUE, Kind.CLIENT if found else Kind.PRODUCER, context, span_id)
     span.parent_id = context.span_id if found else event.previous
+    if seen.carry is Carry.REPLACED:
+        span.parent_id, old = b"", unpack(event.previous)
+        span.links += (Link(old.trace_id, old.span_id, "previous", old.flags),)
     if seen.carry is Carry.ADOPTED and event.previous:
         span.facts[a.PARENT_UNVERIFIED] = True
     _describe_enqueue(book, seen, span)
     if event.outcome is not Outcome.ERROR:
-        span.links = book.expected(seen)
+        span.links += book.expected(seen)
     book.spans.append(span)
     return span, context
+
+
+def _is_there(job: Job, seen: Seen) -> bool:
+    """The id is that of a job which is waiting or worked on: nothing was stored, and that job was named instead."""
+    if not has_own_id(seen):
+        return False
+    return bool(job.waiting) or any(one.open and one.paired for one in job.deliveries)
+
+
+def _repeated(job: Job, span: Span) -> None:
+    span.facts[a.OUTCOME] = "duplicate"
+    told = job.description
+    if told is not None and told.context is not None and told.context.span_id:
+        span.links += (Link(told.context.trace_id, told.context.span_id, "duplicate_of", told.context.flags),)
 
 
 def _moved(book: Book, job: Job, span: Span, event: JobEvent) -> Waiting | None:

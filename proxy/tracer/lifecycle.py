@@ -121,8 +121,16 @@ def _move(book: Book, seen: Seen) -> None:
         job, _ = book.job(seen, Status.ENQUEUED)
         context = book.recover(seen).context or book.begin(seen)
         job.waiting.append(Waiting(context, 0, scheduled=True, key=seen.event.key))
-    if job is not None:
-        job.status = Status.ENQUEUED
+    if job is None:
+        return
+    if seen.event.ref and not seen.event.value:
+        stay = job.scheduled()
+        if stay is None:
+            if job.description is not None:
+                enqueue(book, seen)
+            return
+        stay.due = seen.event.done
+    job.status = Status.ENQUEUED
 
 
 def _heard(book: Book, seen: Seen) -> None:

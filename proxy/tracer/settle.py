@@ -19,6 +19,8 @@ _STATUS: Final = {Verdict.SUCCESS: Status.SUCCEEDED, Verdict.FAILURE: Status.FAI
 def _find(job: Job, seen: Seen, dest: bytes | None) -> Delivery | None:
     """The open delivery an event speaks of: by its handle; else of the same attempt, the oldest of those."""
     ready = [one for one in job.deliveries if one.open and (dest is None or one.dest == dest)]
+    # What was said before a delivery is not about it, though it may be heard of later.
+    ready = [one for one in ready if one.at <= seen.event.at] or ready
     named = [one for one in ready if one.handle is not None and one.handle[3] == seen.event.ref]
     same = [one for one in ready if one.attempt == seen.fields.attempt]
     decided = [one for one in same or ready if (one.verdict is Verdict.NONE) is (dest is None)]
@@ -33,7 +35,7 @@ def outcome(book: Book, seen: Seen) -> None:
         book.measures.orphans += 1
         return
     delivery.verdict = event.verdict
-    delivery.message = seen.fields.error or delivery.message
+    delivery.message = seen.fields.error or event.error or delivery.message
     if event.op is Op.DEAD_LETTER:
         delivery.error, delivery.status = "dead_letter", Status.DEAD
         delivery.events += (SpanEvent("job.dead_letter", event.done, {a.QUEUE_NAME: event.queue}),)
@@ -104,12 +106,20 @@ def retry(book: Book, seen: Seen) -> None:
 
 def given_back(book: Book, job: Job, delivery: Delivery, seen: Seen) -> None:
     event, fields = seen.event, seen.fields
-    job.retries += 1
-    count = fields.attempt if fields.attempt > delivery.attempt else job.retries
-    delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "retry", Status.RETRYING
-    delivery.message = fields.error or delivery.message
-    delivery.events += (SpanEvent("job.retry", event.done, {a.RETRY_COUNT: count}),)
-    job.failed = Link(delivery.trace_id, delivery.process_id, "retry_of", delivery.flags)
+    delivery.status = Status.RETRYING
+    if event.verdict is Verdict.UNKNOWN:
+        # It did not fail, but goes on later.
+        delivery.verdict = event.verdict
+        job.failed = Link(delivery.trace_id, delivery.process_id, "previous", delivery.flags)
+    else:
+        job.retries += 1
+        count = fields.attempt if fields.attempt > delivery.attempt else job.retries
+        delivery.verdict, delivery.error = Verdict.FAILURE, "retry"
+        delivery.message = fields.error or event.error or delivery.message
+        delivery.events += (SpanEvent("job.retry", event.done, {a.RETRY_COUNT: count}),)
+        job.failed = Link(delivery.trace_id, delivery.process_id, "retry_of", delivery.flags)
+        if job.description is not None and job.description.fields.attempt >= 0:
+            job.description.fields = replace(job.description.fields, attempt=delivery.attempt + 1)
     if not delivery.dest:
         end(book, job, delivery, event.done)
 
@@ -228,5 +238,7 @@ def _describe_end(delivery: Delivery, span: Span) -> None:
         span.facts[a.STATUS] = "retry" if again else "failure"
     elif delivery.verdict is Verdict.SUCCESS:
         span.facts[a.STATUS] = "success"
+    elif again:
+        span.facts[a.STATUS] = "retry"
     if delivery.worker:
         span.facts[a.WORKER_ID] = delivery.worker

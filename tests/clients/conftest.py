@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.clients.node_programs import install
 from tests.conftest import StartSidecar
 from tests.receiver import Receiver
 from tests.sidecar import Sidecar
@@ -43,3 +45,17 @@ def traced(start_sidecar: StartSidecar, receiver: Receiver) -> Callable[..., Sid
         )
 
     return start
+
+
+@pytest.fixture(scope="session")
+def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Installs packages for Node, each set once."""
+    directory = tmp_path_factory.mktemp("node")
+    installed: dict[tuple[str, ...], Path] = {}
+
+    def modules(*packages: str) -> Path:
+        if packages not in installed:
+            installed[packages] = install(directory / str(len(installed)), *packages)
+        return installed[packages]
+
+    return modules

@@ -21,6 +21,11 @@ MESSAGE = (
 KICKED = b'{"task_id": "%032d", "task_name": "t", "labels": {}, "args": [%d], "kwargs": {}}'
 DISPATCH = b"EVALSHA sha 1 ns %s 1700000000000 q 020846ae-a428-4532-9c95-7d715f0e6ded 60000 1 0 1"
 
+ADD = b"meta id completed events".split()
+TAKE = b"wait active prioritized events stalled limiter delayed paused meta pc".split()
+SENT = b"\x94\xa7bull:q:\xa0\xa1n\x01"
+"""The MessagePack that a job of BullMQ is sent with."""
+
 
 class Input(NamedTuple):
     commands: list[bytes]
@@ -73,6 +78,9 @@ class Mutator:
                 lambda: encode([b"XREADGROUP", b"GROUP", b"g", b"c", b"STREAMS", b"kicked", b">"]),
                 lambda: encode([pick((b"XACK", b"XAUTOCLAIM")), b"kicked", b"g", b"1-1", b"0", b"0-0"]),
                 lambda: encode([b"SET", b"%032d" % number, pick((b"v", b'{"is_err": true, "log": 1}'))]),
+                lambda: self._script(ADD, pick((SENT, job)), job, pick((b"\x80", b"\x81\xa1a\x01", job))),
+                lambda: self._script(TAKE, b"bull:q:", b"1", pick((b"\x81\xa5token\xa1t", job))),
+                lambda: self._script([b"1:lock", b"stalled"], *[b"1"] * number),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
                 lambda: encode([pick((b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"QUIT"))]),
                 lambda: encode([pick((b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE")), b"a", b"b"]),
@@ -82,6 +90,11 @@ class Mutator:
                 lambda: b"*%d\r\n$%d\r\n" % (pick((-1, 0, 1, 3, 1 << 20, 1 << 31)), pick((-1, 0, 4, 1 << 29))),
             )
         )()
+
+    def _script(self, words: Sequence[bytes], *args: bytes) -> bytes:
+        keys = [b"bull:q:" + word for word in words]
+        count = self._random.choice((len(keys), len(keys), len(keys) + 1, 0))
+        return encode([self._random.choice((b"EVAL", b"evalsha")), b"text", b"%d" % count, *keys, *args])
 
     def _reply(self, depth: int = 0) -> bytes:
         pick, number = self._random.choice, self._number()
@@ -108,6 +121,7 @@ class Mutator:
                 b",1.5\r\n",
                 b"(123456789012345678901234567890\r\n",
                 b"!5\r\nERR x\r\n",
+                b"*4\r\n*2\r\n$4\r\nopts\r\n$2\r\n{}\r\n$1\r\n1\r\n:0\r\n:0\r\n",
                 b"=7\r\ntxt:abc\r\n",
                 b"$?\r\n;3\r\nabc\r\n;0\r\n",
                 b"*?\r\n:1\r\n.\r\n",

@@ -149,6 +149,42 @@ def test_a_retry_is_linked_to_the_failed_attempt() -> None:
     assert run.injections == {"written": 1}
 
 
+def test_a_retry_for_later_is_linked_too() -> None:
+    again = f"HSET {KEY} {fields(started=CREATED, more=' retries_left 2')}"
+    run = play(
+        ENQUEUE
+        + POP
+        + READ
+        + START
+        + f"""
+        horse >> MULTI
+        horse >> {again}
+        horse >> ZADD rq:scheduled:mails 1700000000 {ID}
+        horse >> EXEC
+        horse << {OK2}
+        scheduler >> MULTI
+        scheduler >> {again}
+        scheduler >> RPUSH rq:queue:mails {ID}
+        scheduler >> EXEC
+        scheduler << {OK2}
+        """
+        + POP
+        + READ
+        + START
+        + ended("finished"),
+        rq(),
+    )
+    assert run.tree() == (
+        "queue.enqueue PRODUCER mails\n"
+        "  queue.dequeue CLIENT mails\n"
+        "    job.process CONSUMER mails retry !retry\n"
+        "  queue.enqueue CLIENT mails ~retry_of\n"
+        "  queue.enqueue CLIENT mails\n"
+        "  queue.dequeue CLIENT mails\n"
+        "    job.process CONSUMER mails success ~retry_of"
+    )
+
+
 def test_a_job_for_later_waits_twice_in_one_trace() -> None:
     run = play(
         f"""
