@@ -2,7 +2,8 @@
 
 Replies come in the order of the commands, with these exceptions, all kept here:
 
-- a push (``>``) takes no place; neither do messages to a RESP2 subscriber, nor confirmations beyond the first;
+- a push (``>``) and an attribute (``|``) take no place; neither do messages to a RESP2 subscriber, nor confirmations
+  beyond the first;
 - SUBSCRIBE and its kin have one confirmation per channel: arrays in RESP2, pushes in RESP3, or one error;
 - CLIENT REPLY OFF and SKIP take replies away, but no messages, and confirmations only in some versions;
 - between MULTI and EXEC the reply is ``+QUEUED``; the real one is an element of EXEC's, which may be nil.
@@ -21,7 +22,7 @@ import msgspec
 
 from proxy.context.carry import Carried
 from proxy.frameworks.base import Intent
-from proxy.resp.replies import Oversize, ReplyFramer, bare
+from proxy.resp.replies import Oversize, ReplyFramer
 from proxy.resp.reply import Reply, ReplyError, Undecodable, decode
 from proxy.resp.whole import is_one_reply
 
@@ -262,8 +263,9 @@ class Ledger:
         frame = self._framer.take()
         if frame is None:
             return False
-        if isinstance(frame, Oversize):
+        if isinstance(frame, Oversize) or self._framer.push:
             # Nothing that a subscriber may ask for has an answer of that length.
+            self._confirmed(frame)
             return True
         if frame[0] == _ARRAY:
             kind = _first(frame)
@@ -284,12 +286,10 @@ class Ledger:
             self._received += 1
             return
         oldest = pending[0]
-        if isinstance(frame, bytes):
-            frame = bare(frame)
-            if oldest.place is Place.SUBSCRIBE and frame[0] == _ARRAY:
-                if not self._confirmed(frame):
-                    raise OutOfStep
-                return
+        if oldest.place is Place.SUBSCRIBE and isinstance(frame, bytes) and frame[0] == _ARRAY:
+            if not self._confirmed(frame):
+                raise OutOfStep
+            return
         pending.popleft()
         self._received += 1
         yield from self._answer(oldest, frame)

@@ -1,7 +1,8 @@
 """Replies in Redis' byte stream: where each ends, without building any value.
 
-RESP2 and RESP3 alike: every type announces itself.  A push takes no place among the replies; an attribute belongs to
-the reply that it precedes.  Nesting is counted, not recursed into; bulk strings are skipped by length.
+RESP2 and RESP3 alike: every type announces itself.  Neither a push nor an attribute takes a place among the replies;
+within a reply, an attribute belongs to the element that it precedes.  Nesting is counted, not recursed into; bulk
+strings are skipped by length.
 
 Source: the RESP3 specification; ``networking.c`` for the forms that Redis sends.
 """
@@ -46,7 +47,7 @@ class ReplyFramer:
         self._left = 0  # elements missing of it
         self._skip = 0  # bytes of a bulk string that have not come yet, or `_LINE_END`
         self.push = False
-        """The frame last read, or being read, is a push."""
+        """The frame last read, or being read, is a push, or an attribute of the reply that follows."""
         self._taking = False  # the frame is collected from its first byte on
         self._start = 0  # where in the buffer the part of it begins that is not collected yet
         self._parts: list[bytes] = []
@@ -77,11 +78,6 @@ class ReplyFramer:
         while passed < most and self._advance():
             passed += not self.push
         return passed
-
-    @property
-    def rest(self) -> bytes:
-        """What was fed and has not been read yet."""
-        return self._buffer[self._at :]
 
     def drained(self) -> bool:
         """Every byte that was fed belongs to a frame that has ended."""
@@ -126,6 +122,8 @@ class ReplyFramer:
         if not self._open:
             if at >= size:
                 return False
+            if buffer[at] == _ATTRIBUTE:
+                return self._attribute()
             self._open, self._left, self._start, self.push = True, 1, at, buffer[at] == _PUSH
         left = self._left
         while left and at < size:
@@ -159,13 +157,14 @@ class ReplyFramer:
         self._open = False
         return True
 
-
-def bare(frame: bytes) -> bytes:
-    """The reply without the attributes in front of it."""
-    while frame[0] == _ATTRIBUTE:
-        framer = ReplyFramer(0)
-        # It is read as the map that it looks like.
-        framer.feed(b"%" + frame[1:])
-        framer.skim(1)
-        frame = framer.rest
-    return frame
+    def _attribute(self) -> bool:
+        """Read an attribute of a whole reply: a frame of its own, with what its header says."""
+        buffer, at = self._buffer, self._at
+        cr = buffer.find(b"\r\n", at)
+        if cr < 0:
+            if len(buffer) - at > _HEADER_LIMIT:
+                raise Malformed("a reply line without end")
+            return False
+        self._open, self._left, self._start, self.push = True, 2 * max(number(buffer[at + 1 : cr]), 0), at, True
+        self._at = cr + 2
+        return self._advance()

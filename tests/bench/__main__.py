@@ -32,9 +32,12 @@ class Machine(msgspec.Struct, frozen=True):
     kernel: str
     python: str
     redis: str
+    busy: float
+    """How many processes wanted to run, on average over the minute before."""
 
     def __str__(self) -> str:
-        return f"{self.cpus} CPUs ({self.processor}), Linux {self.kernel}, Python {self.python}, {self.redis}"
+        busy = f"; it was not quiet, load average {self.busy:.1f}" if self.busy > 0.5 else ""
+        return f"{self.cpus} CPUs ({self.processor}), Linux {self.kernel}, Python {self.python}, {self.redis}{busy}"
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -57,6 +60,7 @@ def machine() -> Machine:
         kernel=platform.release(),
         python=platform.python_version(),
         redis=" ".join(redis.split()[:3]),
+        busy=os.getloadavg()[0],
     )
 
 
@@ -112,7 +116,7 @@ def _measure(options: argparse.Namespace, console: Console) -> Record:
     absent = missing()
     if absent:
         console.print(f"not installed, so there is nothing to compare with: {', '.join(absent)}")
-    began = time.monotonic()
+    before, began = machine(), time.monotonic()
     results: list[Result] = []
     failure = ""
     with tempfile.TemporaryDirectory(prefix="redspan-bench-") as directory, console.status("") as status:
@@ -123,7 +127,7 @@ def _measure(options: argparse.Namespace, console: Console) -> Record:
                 results.append(result)
         except RuntimeError as error:
             failure = str(error)
-    return Record(machine(), time.monotonic() - began, results, failure)
+    return Record(before, time.monotonic() - began, results, failure)
 
 
 def _show(record: Record, picture: str | None, console: Console) -> None:

@@ -169,11 +169,11 @@ def _table(rounds: Rounds, jobs: int) -> Table:
     columns = (
         "",
         "application µs",
-        "above plain [range]",
+        "above plain (range)",
         "relay µs",
         "tracer µs",
         "all µs",
-        "above plain [range]",
+        "above plain (range)",
         "jobs/s",
         "OTLP B",
     )

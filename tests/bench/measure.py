@@ -48,6 +48,13 @@ class Loss(msgspec.Struct, frozen=True):
     otlp_bytes: int
     """That the collector got, all of redspan's contenders taken together."""
 
+    @property
+    def lost(self) -> float:
+        """Share of the spans that were not made or not exported: saturated, the relay goes on without them."""
+        records, spans = self.events + self.events_dropped, self.spans_exported + self.spans_dropped
+        kept = (self.events / records if records else 1.0) * (self.spans_exported / spans if spans else 1.0)
+        return 1 - kept
+
 
 class Result(msgspec.Struct, frozen=True):
     cell: Cell

@@ -14,7 +14,7 @@ _LABEL = 190
 _ROW = 22
 _BAR = 13
 _STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #24292f }
+text { font: 12px sans-serif; fill: #24292f }
 .title { font-weight: 600 } .small { font-size: 11px; fill: #57606a } .number { font-variant-numeric: tabular-nums }
 .other { fill: #8c959f } .relay { fill: #0969da } .tracer { fill: #54aeff } .range { stroke: #24292f }
 .line { stroke: #d0d7de } .untraced { fill: #1a7f37 } .sampled { fill: #0969da }

@@ -53,7 +53,7 @@ def _names(result: Result) -> list[str]:
 
 def _closed(result: Result) -> Table:
     cell = result.cell
-    columns = ("", "relay µs", "in kernel", f"x {cell.yardstick} [range]", "tracer µs", "commands/s", "spans lost")
+    columns = ("", "relay µs", "in kernel", f"x {cell.yardstick} (range)", "tracer µs", "commands/s", "spans lost")
     caption = f"{cell.load.connections:,} connections, {cell.load.size:,} bytes, {cell.rounds} rounds, medians"
     table = _table(f"CPU for each command: {cell.name}", columns, caption)
     for name in _names(result):
@@ -71,7 +71,7 @@ def _closed(result: Result) -> Table:
 
 def _paced(result: Result) -> Table:
     cell = result.cell
-    above = f"above {cell.yardstick} [range]"
+    above = f"above {cell.yardstick} (range)"
     columns = ("", "relay µs", f"x {cell.yardstick}", "tracer µs", "p50 µs", above, "p99", above, "p99.9", "spans lost")
     caption = f"open loop, {cell.load.connections} connections, {cell.load.size:,} bytes, {cell.rounds} rounds, medians"
     table = _table(f"CPU and latency: {cell.name}", columns, caption)
@@ -97,18 +97,12 @@ def _relays(result: Result, name: str) -> bool:
 
 
 def _lost(loss: Loss | None) -> str:
-    """Share of the spans that were not made or not exported: saturated, the relay goes on without them."""
-    if loss is None or not loss.pushed:
-        return _NONE
-    records = loss.events + loss.events_dropped
-    spans = loss.spans_exported + loss.spans_dropped
-    kept = (loss.events / records if records else 1.0) * (loss.spans_exported / spans if spans else 1.0)
-    return f"{100 * (1 - kept):.0f} %"
+    return f"{100 * loss.lost:.0f} %" if loss is not None and loss.pushed else _NONE
 
 
 def _sweeps(depth: int, results: Sequence[Result]) -> Table:
     yardstick = results[0].cell.yardstick
-    columns = ("", f"{yardstick} µs", "untraced µs", f"x {yardstick} [range]", "sampled µs", "x [range]", "tracer µs")
+    columns = ("", f"{yardstick} µs", "untraced µs", f"x {yardstick} (range)", "sampled µs", "x (range)", "tracer µs")
     table = _table(f"CPU for each command along the axes, {depth} deep", columns, "in flight: of whole jobs' commands")
     axis = ""
     for result in results:
@@ -128,9 +122,9 @@ def _sweeps(depth: int, results: Sequence[Result]) -> Table:
 
 
 def _budgets(results: Sequence[Result]) -> Table:
-    table = _table("Budgets", ("", "goal", "found [range]", ""))
+    table = _table("Budgets", ("", "goal", "found (range)", ""))
     for one in budgets(results):
         unit = f" {one.unit}" if one.unit else ""
         goal = f"≤ {one.goal:g}{unit}"
-        table.add_row(one.what, goal, one.found.text(one.form) + unit, "" if one.met else "over")
+        table.add_row(one.what, goal, one.found.text(one.form) + unit, one.verdict)
     return table

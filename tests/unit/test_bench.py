@@ -93,7 +93,7 @@ def test_a_budget_is_met_by_the_median() -> None:
     found = {one.what: one for one in budgets([BASE, MANY])}
     assert found["untraced command, 1 deep: x HAProxy"].met
     assert not found["traced enqueue, 1 deep: x HAProxy"].met
-    growth = found[f"growth with queues, 1 deep, {UNTRACED}"]
+    growth = found[f"growth along queues, worst: , 1 deep, {UNTRACED}"]
     assert growth.found.median == 2.4 / 1.2
     assert not growth.met
 

@@ -65,13 +65,15 @@ def test_values_are_those_of_hiredis(frame: bytes) -> None:
     assert repr(decode(frame)) == repr(reader.gets())
 
 
-def test_an_attribute_belongs_to_the_reply_after_it() -> None:
+def test_an_attribute_takes_no_place_and_within_a_reply_belongs_to_what_follows() -> None:
     framer = ReplyFramer(1 << 20)
-    stream = b"|1\r\n+ttl\r\n:3600\r\n:7\r\n"
-    framer.feed(stream)
-    assert framer.take() == stream
+    attribute, nested = b"|1\r\n+ttl\r\n:3600\r\n", b"*2\r\n|1\r\n+a\r\n+b\r\n:1\r\n:2\r\n"
+    framer.feed(attribute + b":7\r\n" + nested)
+    assert (framer.take(), framer.push) == (attribute, True)
+    assert (framer.take(), framer.push) == (b":7\r\n", False)
+    assert (framer.take(), framer.push) == (nested, False)
     with pytest.raises(Undecodable):
-        decode(stream)
+        decode(nested)
     assert decode(b":7\r\n") == 7
 
 
