@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.config import (
+    ArqSettings,
     CelerySettings,
     GoRedisWorkQueueSettings,
     HueySettings,
@@ -13,6 +14,7 @@ from proxy.config import (
     StreamSettings,
     ZsetSettings,
 )
+from proxy.frameworks.arq import Arq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.huey import Huey
@@ -58,3 +60,7 @@ def celery(**options: Any) -> Celery:
 
 def huey(**options: Any) -> Huey:
     return Huey(HueySettings(**options))
+
+
+def arq(**options: Any) -> Arq:
+    return Arq(ArqSettings(**options))

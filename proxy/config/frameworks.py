@@ -181,6 +181,13 @@ class HueySettings(FrameworkSettings, frozen=True):
     """Its ``results``: with them, a task that ended and stored nothing has succeeded. The wire does not tell."""
 
 
+class ArqSettings(FrameworkSettings, frozen=True):
+    """arq. Nothing is ever written into its jobs."""
+
+    queues: tuple[Glob, ...] = ("arq:*",)
+    """Globs of its ``queue_name``, of all workers."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
@@ -202,6 +209,8 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """RQ."""
     huey: HueySettings = HueySettings()
     """huey, on Redis."""
+    arq: ArqSettings = ArqSettings()
+    """arq."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""
@@ -221,7 +230,7 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
         """In words: what is recognised, and of the user's own queues, which."""
         own = (("list", self.list), ("stream", self.stream), ("zset", self.zset))
         named = [f"{name} ({', '.join(one.queues)})" for name, one in own if one.enabled and one.queues]
-        known = ("go_redis_work_queue", "celery", "rq", "huey")
+        known = ("go_redis_work_queue", "celery", "rq", "huey", "arq")
         return [*named, *(name.replace("_", "-") for name in known if getattr(self, name).enabled)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.frameworks.arq import Arq
 from proxy.frameworks.base import Framework
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
@@ -34,4 +35,6 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(Rq(options.rq))
     if options.huey.enabled:
         frameworks.append(Huey(options.huey))
+    if options.arq.enabled:
+        frameworks.append(Arq(options.arq))
     return tuple(frameworks)

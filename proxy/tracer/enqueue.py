@@ -38,13 +38,16 @@ def enqueue(book: Book, seen: Seen) -> None:
     aside = 0 if stay is None or not stay.since else max(0, event.at - stay.since)
     links = span.links if stay is None else (*stay.links, *span.links)
     job.enqueued(Waiting(context, event.done, links, before=aside), named=named)
-    if event.number >= 0:
+    if event.number >= 0 and event.op is Op.ENQUEUE:
         book.measures.depth_is(label(span.job), event.number)
 
 
 def schedule(book: Book, seen: Seen) -> None:
     """The job is put aside until a time. Once more: that time has changed."""
     event = seen.event
+    if event.dest and event.number * 1_000_000 <= event.done:
+        enqueue(book, seen)
+        return
     job, _ = book.job(seen, Status.SCHEDULED)
     due = max(0, event.number * 1_000_000)
     stay = job.scheduled()
