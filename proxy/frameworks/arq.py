@@ -17,8 +17,8 @@ the first thing in its pickle, when it was enqueued the last; how it ended stand
 **Nothing is ever written**: a task does not see its pickle.  The trace follows from the id and the time of the enqueue,
 which stay the same for all of its attempts.
 
-**Not to be seen**: how a job ended whose result is not kept (``keep_result=0``, as of cron jobs).  Type and time of jobs
-with a serializer of one's own.  Jobs on queues that ``queues`` does not name have no enqueue.
+**Not to be seen**: how a job ended whose result is not kept (``keep_result=0``, as of cron jobs).  Type and time of
+jobs with a serializer of one's own.  Jobs on queues that ``queues`` does not name have no enqueue.
 """
 
 from __future__ import annotations
