@@ -12,6 +12,7 @@ from proxy.config import (
     ListSettings,
     RqSettings,
     StreamSettings,
+    StreaqSettings,
     ZsetSettings,
 )
 from proxy.frameworks.arq import Arq
@@ -21,6 +22,7 @@ from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.streams import Streams
+from proxy.frameworks.streaq import Streaq
 from proxy.frameworks.zsets import Zsets
 
 
@@ -64,3 +66,7 @@ def huey(**options: Any) -> Huey:
 
 def arq(**options: Any) -> Arq:
     return Arq(ArqSettings(**options))
+
+
+def streaq(**options: Any) -> Streaq:
+    return Streaq(StreaqSettings(**options))

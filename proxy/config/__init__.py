@@ -27,6 +27,7 @@ from proxy.config.frameworks import (
     ListSettings,
     RqSettings,
     StreamSettings,
+    StreaqSettings,
     ZsetSettings,
 )
 from proxy.config.tls import ClientTls, ServerTls, UpstreamTls, unreadable, wrong
@@ -72,6 +73,7 @@ __all__ = [
     "ServerTls",
     "Settings",
     "StreamSettings",
+    "StreaqSettings",
     "Tracing",
     "UpstreamTls",
     "ZsetSettings",

@@ -188,6 +188,13 @@ class ArqSettings(FrameworkSettings, frozen=True):
     """Globs of its ``queue_name``, of all workers."""
 
 
+class StreaqSettings(FrameworkSettings, frozen=True):
+    """streaq. Nothing is ever written into its tasks."""
+
+    prefix: Prefix = "streaq:"
+    """What all of its keys begin with."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
@@ -211,6 +218,8 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """huey, on Redis."""
     arq: ArqSettings = ArqSettings()
     """arq."""
+    streaq: StreaqSettings = StreaqSettings()
+    """streaq."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""
@@ -230,7 +239,7 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
         """In words: what is recognised, and of the user's own queues, which."""
         own = (("list", self.list), ("stream", self.stream), ("zset", self.zset))
         named = [f"{name} ({', '.join(one.queues)})" for name, one in own if one.enabled and one.queues]
-        known = ("go_redis_work_queue", "celery", "rq", "huey", "arq")
+        known = ("go_redis_work_queue", "celery", "rq", "huey", "arq", "streaq")
         return [*named, *(name.replace("_", "-") for name in known if getattr(self, name).enabled)]
 
 

@@ -12,6 +12,7 @@ from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.streams import Streams
+from proxy.frameworks.streaq import Streaq
 from proxy.frameworks.zsets import Zsets
 
 if TYPE_CHECKING:
@@ -37,4 +38,6 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(Huey(options.huey))
     if options.arq.enabled:
         frameworks.append(Arq(options.arq))
+    if options.streaq.enabled:
+        frameworks.append(Streaq(options.streaq))
     return tuple(frameworks)

@@ -64,6 +64,9 @@ def describe(book: Book, seen: Seen) -> None:
     for delivery in job.deliveries:
         if delivery.dequeue is not None:
             _tell(book, seen, job, delivery, told)
+        elif delivery.open and not delivery.facts.fields.type:
+            fields = replace(told.fields, attempt=delivery.attempt)
+            delivery.facts = replace(delivery.facts, fields=fields, size=told.size)
 
 
 def _placed(book: Book, seen: Seen) -> None:

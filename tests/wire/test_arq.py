@@ -154,7 +154,7 @@ def test_a_deferred_job_has_waited_since_it_was_due() -> None:
     assert own.tree() == ONE
     dequeued = own.spans[1]
     assert a.SCHEDULED_MS in dequeued.facts
-    others = play("\n" * 20 + claim(score=due) + begin(), arq()).spans[0]
+    others = play("#\n" * 20 + claim(score=due) + begin(), arq()).spans[0]
     assert others.facts[a.WAIT_MS] == (others.end - due * MS) / 1e6
 
 
