@@ -1,4 +1,4 @@
-"""streaq (run: 7.2.0 on coredis 6.9.0, RESP3 and RESP2).
+"""streaq (run: 7.2.0 on coredis 6.9.0, which speaks RESP3).
 
 ====================== =========================================================================================
 what                   on the wire (id: the task's; P: ``streaq:<queue>:``; S: ``P queues:<priority>``, a stream)
@@ -193,11 +193,11 @@ class Streaq:
     def _follows(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
         if not isinstance(reply, bytes):
             raise Mismatch("XADD")
-        value, stream = intent.jobs[0].value, intent.args[1]
-        ref = unpack(value)[0]
+        stream, (ref, known) = intent.args[1], self._submitted(intent)
+        yield known
         # It was submitted before, perhaps by way of another sidecar.
-        yield Operation(Op.MOVE, intent.key, self.queue(stream), ref=ref, value=value)
-        yield Operation(Op.ENQUEUE, stream, self.queue(stream), ref=ref, job=0)
+        yield Operation(Op.MOVE, intent.key, self.queue(stream), ref=ref, value=known.value)
+        yield self._operation(Op.ENQUEUE, stream, ref)
 
     def _delivered(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
         args = intent.args

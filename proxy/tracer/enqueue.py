@@ -24,6 +24,9 @@ def enqueue(book: Book, seen: Seen) -> None:
     if late is not None:
         if not named:
             job.enqueues.append(context.span_id)
+        moved = job.scheduled()
+        if moved is not None and not moved.since:
+            job.waiting.remove(moved)
         # A retry can be taken by a worker who was waiting for it before it is known to be one.
         if late.stay is not None:
             _leave(late.stay, span, event)

@@ -101,6 +101,7 @@ def _merged(old: Description | None, new: Description) -> Description:
     if old is not None and old.context is not None and (new.context is None or not new.context.span_id):
         new.context, new.carry, new.verified = old.context, old.carry, old.verified
     if old is not None:
+        new.fields = new.fields if new.fields.type else old.fields
         new.queue, new.key, new.due = old.queue, old.key, old.due
     return new
 

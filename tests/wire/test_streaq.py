@@ -43,7 +43,7 @@ def context(ref: str = ID) -> tuple[str, str]:
 def publish(reply: str = '"1700000000000-0"', due: int = 0, *after: str, task_id: str = ID, space: str = P) -> str:
     keys = [f"{space}{key}" for key in ("queues:normal", "queues:delayed:normal", f"task:data:{task_id}")]
     keys += [f"{space}{key}" for key in ("task:dependents:", "task:dependencies:", "task:results:")]
-    words = [task_id, task(), str(due), "0", str(AT), *after]
+    words: list[str | bytes] = [task_id, task(), str(due), "0", str(AT), *after]
     return f"""
     producer >> {command("FCALL", "publish_task", "6", *keys, *words)}
     producer << {reply}
@@ -247,6 +247,19 @@ def test_the_worker_behind_another_sidecar_adds_it_to_the_same_trace() -> None:
     assert {(span.trace_id.hex(), span.parent_id.hex()) for span in run.spans} == {context(OTHER)}
     assert [span.operation.value for span in run.spans] == ["queue.enqueue", "queue.dequeue"]
     unique(run, OTHER)
+
+
+@pytest.mark.parametrize("submitted", [publish(":1", 0, ID, task_id=OTHER), ""], ids=["here", "elsewhere"])
+def test_the_next_worker_may_be_faster_than_the_reply(submitted: str) -> None:
+    sent, answered = ADDED.strip().split("\n")
+    run = play(
+        f"{submitted}\n{sent}\n" + read(entry(7, OTHER), who="other") + f"{answered}\n" + begin(task_id=OTHER),
+        streaq(),
+    )
+    unique(run, OTHER)
+    parents = {span.parent_id.hex() for span in run.spans if span.kind.name == "CLIENT"}
+    assert parents == {context(OTHER)[1]}
+    assert len(run.spans) == 2 + bool(submitted)
 
 
 def test_a_task_that_waits_for_one_that_fails_is_never_tried() -> None:
