@@ -173,7 +173,7 @@ class Streaq:
 
     def _published(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
         stream, due = intent.args[3], _time(intent.args[11])
-        if isinstance(reply, int) and not integer(reply):
+        if not isinstance(reply, bytes) and not integer(reply):
             return  # there is such a task already
         ref, submitted = self._submitted(intent)
         yield submitted

@@ -14,6 +14,12 @@ CORPUS = Path(__file__).with_name("corpus")
 
 JOB = b'{"id": "%d", "type": "t"}'
 TASK = b'{"body": "W10=", "headers": {"task": "t", "id": "%d", "retries": 0}, "properties": {"delivery_tag": "%d"}}'
+PICKLES = (
+    b"\x80\x05\x8c\rhuey.registry\x94\x8c\x07Message\x94\x93\x94(\x8c\x02%d\x94\x8c\x01f\x94NK\x00K\x00NNNt\x94\x81.",
+    b"\x80\x04}\x94(\x8c\x01t\x94N\x8c\x01f\x94\x8c\x01g\x94\x8c\x01a\x94)\x8c\x02et\x94\x8a\x06123456u.%d",
+    b"\x80\x04}\x94(\x8c\x01f\x94\x8c\x01g\x94\x8c\x02ct\x94K\x01\x8c\x02et\x94K\x01\x8c\x01s\x94\x88u.%d",
+)
+"""A task of huey, a job of arq, a result of streaq."""
 
 
 class Input(NamedTuple):
@@ -48,6 +54,7 @@ class Mutator:
 
     def _command(self) -> bytes:
         pick, number = self._random.choice, self._number()
+        pickled = pick(PICKLES) % number
         job = pick((JOB % number, TASK % (number, number), b"{}", b"[]", b"x" * number, b'{"traceparent": "x"}'))
         return pick(
             (
@@ -60,6 +67,43 @@ class Mutator:
                 lambda: encode([b"XREADGROUP", b"GROUP", b"g", b"c", b"STREAMS", b"stream", b">"]),
                 lambda: encode([b"HSET", b"rq:job:%d" % number, b"created_at", b"1", b"data", job]),
                 lambda: encode([b"HGETALL", b"rq:job:1"]),
+                lambda: encode(
+                    pick(
+                        (
+                            [b"LPUSH", b"huey.redis.a", pickled],
+                            [b"ZADD", b"huey.schedule.a", b"1", pickled],
+                            [b"HSET", b"huey.results.a", b"10", pickled],
+                            [b"PSETEX", b"arq:job:10", b"9", pickled],
+                            [b"SET", b"arq:result:10", pickled],
+                            [
+                                b"FCALL",
+                                b"publish_task",
+                                b"6",
+                                *[b"streaq:q:queues:n"] * 6,
+                                b"10",
+                                pickled,
+                                b"0",
+                                b"0",
+                                b"1",
+                            ],
+                            [b"PUBLISH", b"streaq:q:channels:10", pickled],
+                        )
+                    )
+                ),
+                lambda: encode(
+                    pick(
+                        (
+                            [b"BRPOP", b"huey.redis.a", b"1"],
+                            [b"BZPOPMIN", b"huey.redis.a", b"1"],
+                            [b"HMGET", b"huey.results.a", b"r:10", b"rt:f"],
+                            [b"EVALSHA", b"sha", b"1", b"huey.schedule.a", b"1"],
+                            [b"GET", b"arq:job:10"],
+                            [b"ZSCORE", b"arq:queue", b"10"],
+                            [b"FCALL", b"read_streams", b"1", b"streaq:q:queues:", b"g", b"w", b"1", b"1", b"n"],
+                            [b"INCR", b"streaq:q:task:retry:10"],
+                        )
+                    )
+                ),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
                 lambda: encode([pick((b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"QUIT"))]),
                 lambda: encode([pick((b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE")), b"a", b"b"]),
@@ -72,7 +116,7 @@ class Mutator:
 
     def _reply(self, depth: int = 0) -> bytes:
         pick, number = self._random.choice, self._number()
-        job = pick((JOB % number, TASK % (number, number), b"x" * number))
+        job = pick((JOB % number, TASK % (number, number), pick(PICKLES) % number, b"x" * number))
         if depth < 3 and self._random.random() < 0.4:
             inner = [self._reply(depth + 1) for _ in range(self._random.randrange(0, 4))]
             kind = pick((b"*", b"~", b">", b"%", b"|"))

@@ -11,7 +11,7 @@ from proxy.events import Record
 from proxy.frameworks.router import Router
 from proxy.relay.context import RelayContext
 from proxy.relay.session import Session
-from tests.frameworks import celery, go_redis_work_queue, lists, rq, streams
+from tests.frameworks import arq, celery, go_redis_work_queue, huey, lists, rq, streams, streaq
 from tests.fuzz.mutator import Input, Mutator, plain
 
 LIMIT = 64 * 1024
@@ -36,7 +36,7 @@ class Fuzz:
     def __init__(self) -> None:
         self.notices: Counter[str] = Counter()
         self.records = 0
-        observed = (streams(queues=("stream",), inject=False), rq(inject=False))
+        observed = (streams(queues=("stream",), inject=False), rq(inject=False), huey(), arq(), streaq())
         self._context = RelayContext(
             Router((lists(), *observed, go_redis_work_queue(), celery())),
             Carrier(Deriver(), Ids()),
