@@ -58,4 +58,5 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(VENV)/redis-py-5 --upgrade 'redis>=5,<6'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(VENV)/arq --upgrade 'arq>=0.26'
 	@touch $@ $(VENV)/.demo

@@ -33,7 +33,10 @@ class Op(IntEnum):
     ENQUEUE = 1
     """Pushed to a queue. New, a retry or a recovery: the tracer tells, from what it knows of the job."""
     SCHEDULE = 2
-    """Put aside until a time (``number``: Unix ms; -1 if its score is no time)."""
+    """Put aside until a time (``number``: Unix ms; -1 if its score is no time).
+
+    With a ``dest``, which is ``key``: workers take it from there themselves, at once if that has come.
+    """
     MOVE = 3
     """From one waiting place to another (scheduled to queue, dead letter to queue): same job, same attempt.
 
@@ -47,7 +50,7 @@ class Op(IntEnum):
     a `START` to make it an attempt: until then, a `SCHEDULE` only puts the job back as it was.
     """
     START = 5
-    """The worker said that it begins."""
+    """The worker said that it begins (``number``: with which attempt, from 1)."""
     HEARTBEAT = 6
     """The worker said that it lives (``number``: seconds it is good for; 0: taken back)."""
     OUTCOME = 7
@@ -67,7 +70,10 @@ class Op(IntEnum):
     PURGE = 14
     """A whole queue emptied; ``verdict`` is UNKNOWN where the reply leaves open whether there was anything."""
     DESCRIBE = 15
-    """What a job is: its value seen in passing. Changes no state."""
+    """What a job is: its value seen in passing. Without one: where it waits (``number``: until when, Unix ms).
+
+    Changes no state.
+    """
     NEXT_POP = 16
     """The connection asks for its next job: the last one is over, where a queue says ``end: next_pop``."""
     PAUSE = 17

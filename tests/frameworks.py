@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.config import (
+    ArqSettings,
     BullmqSettings,
     CelerySettings,
     DramatiqSettings,
@@ -13,9 +14,11 @@ from proxy.config import (
     ListSettings,
     RqSettings,
     StreamSettings,
+    StreaqSettings,
     TaskiqSettings,
     ZsetSettings,
 )
+from proxy.frameworks.arq import Arq
 from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.dramatiq import Dramatiq
@@ -24,6 +27,7 @@ from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.streams import Streams
+from proxy.frameworks.streaq import Streaq
 from proxy.frameworks.taskiq import Taskiq
 from proxy.frameworks.zsets import Zsets
 
@@ -76,3 +80,11 @@ def taskiq(**options: Any) -> Taskiq:
 
 def bullmq(**options: Any) -> Bullmq:
     return Bullmq(BullmqSettings(**options))
+
+
+def arq(**options: Any) -> Arq:
+    return Arq(ArqSettings(**options))
+
+
+def streaq(**options: Any) -> Streaq:
+    return Streaq(StreaqSettings(**options))

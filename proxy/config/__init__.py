@@ -17,6 +17,7 @@ from proxy.address import Address, masked, parse_bind, parse_upstream
 from proxy.config import collector
 from proxy.config.collector import Collector, ExportProtocol
 from proxy.config.frameworks import (
+    ArqSettings,
     BullmqSettings,
     CelerySettings,
     DramatiqSettings,
@@ -28,6 +29,7 @@ from proxy.config.frameworks import (
     ListSettings,
     RqSettings,
     StreamSettings,
+    StreaqSettings,
     TaskiqSettings,
     ZsetSettings,
 )
@@ -54,6 +56,7 @@ from proxy.config.values import (
 
 __all__ = [
     "Admin",
+    "ArqSettings",
     "BullmqSettings",
     "CelerySettings",
     "ClientTls",
@@ -75,6 +78,7 @@ __all__ = [
     "ServerTls",
     "Settings",
     "StreamSettings",
+    "StreaqSettings",
     "TaskiqSettings",
     "Tracing",
     "UpstreamTls",

@@ -203,6 +203,20 @@ class BullmqSettings(FrameworkSettings, frozen=True):
     """Its ``prefix``. Queues that have another one are traced, too, but a colon in their names is misunderstood."""
 
 
+class ArqSettings(FrameworkSettings, frozen=True):
+    """arq. Nothing is ever written into its jobs."""
+
+    queues: tuple[Glob, ...] = ("arq:*",)
+    """Globs of its ``queue_name``, of all workers."""
+
+
+class StreaqSettings(FrameworkSettings, frozen=True):
+    """streaq. Nothing is ever written into its tasks."""
+
+    prefix: Prefix = "streaq:"
+    """What all of its keys begin with."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
@@ -230,6 +244,10 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """taskiq with taskiq-redis."""
     bullmq: BullmqSettings = BullmqSettings()
     """BullMQ."""
+    arq: ArqSettings = ArqSettings()
+    """arq."""
+    streaq: StreaqSettings = StreaqSettings()
+    """streaq."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""

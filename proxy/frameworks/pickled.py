@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final, Self, TypeAlias
 
 
 class Sign(Enum):
@@ -43,6 +43,9 @@ _MEMOIZE: Final = 0x94
 _PUTS: Final = {0x71: 1, 0x72: 4}
 _GETS: Final = {0x68: 1, 0x6A: 4}
 _NAME_LIMIT: Final = 256
+_EMPTY: Final = b"\x80\x05"
+_UNKNOWN: Final = 1 << 64
+"""Nobody asks for this number."""
 
 
 class Unreadable(ValueError):
@@ -64,6 +67,13 @@ class Scanner:
         """What was read ends here."""
         if self._byte() != _PROTO or not 2 <= self._byte() <= 5:
             raise Unreadable
+
+    @classmethod
+    def within(cls, data: bytes, at: int) -> Self:
+        """From a place in the midst of a pickle; what was memoized before is not known."""
+        scanner = cls(_EMPTY)
+        scanner._data, scanner.at, scanner._next = data, at, _UNKNOWN
+        return scanner
 
     def take(self) -> Token:
         """Raises `Unreadable`."""

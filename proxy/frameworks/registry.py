@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
+from proxy.frameworks.arq import Arq
 from proxy.frameworks.base import Framework
 from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
@@ -13,6 +15,7 @@ from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.streams import Streams
+from proxy.frameworks.streaq import Streaq
 from proxy.frameworks.taskiq import Taskiq
 from proxy.frameworks.zsets import Zsets
 
@@ -20,27 +23,23 @@ if TYPE_CHECKING:
     from proxy.config import Frameworks as Options
 
 
+_OWN: Final[Mapping[str, Callable[[Any], Framework]]] = {"list": Lists, "stream": Streams, "zset": Zsets}
+"""What the user names himself; nothing until he does."""
+_KNOWN: Final[Mapping[str, Callable[[Any], Framework]]] = {
+    "go_redis_work_queue": GoRedisWorkQueue,
+    "celery": Celery,
+    "rq": Rq,
+    "huey": Huey,
+    "dramatiq": Dramatiq,
+    "taskiq": Taskiq,
+    "bullmq": Bullmq,
+    "arq": Arq,
+    "streaq": Streaq,
+}
+
+
 def build(options: Options) -> tuple[Framework, ...]:
     """In the order in which they claim keys: what the user names himself comes first."""
-    frameworks: list[Framework] = []
-    if options.list.enabled and options.list.queues:
-        frameworks.append(Lists(options.list))
-    if options.stream.enabled and options.stream.queues:
-        frameworks.append(Streams(options.stream))
-    if options.zset.enabled and options.zset.queues:
-        frameworks.append(Zsets(options.zset))
-    if options.go_redis_work_queue.enabled:
-        frameworks.append(GoRedisWorkQueue(options.go_redis_work_queue))
-    if options.celery.enabled:
-        frameworks.append(Celery(options.celery))
-    if options.rq.enabled:
-        frameworks.append(Rq(options.rq))
-    if options.huey.enabled:
-        frameworks.append(Huey(options.huey))
-    if options.dramatiq.enabled:
-        frameworks.append(Dramatiq(options.dramatiq))
-    if options.taskiq.enabled:
-        frameworks.append(Taskiq(options.taskiq))
-    if options.bullmq.enabled:
-        frameworks.append(Bullmq(options.bullmq))
-    return tuple(frameworks)
+    own = [(make, getattr(options, name)) for name, make in _OWN.items() if getattr(options, name).queues]
+    known = [(make, getattr(options, name)) for name, make in _KNOWN.items()]
+    return tuple(make(settings) for make, settings in (*own, *known) if settings.enabled)

@@ -160,6 +160,8 @@ def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | Non
             span.facts[a.SCHEDULED_MS] = (waiting.before or ready - waiting.since) / 1e6
     else:
         stamped = fields.enqueued_at or (fields.created_at if not fields.attempt else 0)
+        if seen.described is not None and seen.described.due:
+            stamped = seen.described.due
         if stamped:
             book.wait(span, stamped, "envelope")
     if event.dest:

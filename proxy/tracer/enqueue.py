@@ -29,6 +29,9 @@ def enqueue(book: Book, seen: Seen) -> None:
     if late is not None:
         if not named:
             job.enqueues.append(context.span_id)
+        moved = job.scheduled()
+        if moved is not None and not moved.since:
+            job.waiting.remove(moved)
         # A retry can be taken by a worker who was waiting for it before it is known to be one.
         if late.stay is not None:
             _leave(late.stay, span, event)
@@ -43,13 +46,16 @@ def enqueue(book: Book, seen: Seen) -> None:
     aside = 0 if stay is None or not stay.since else max(0, event.at - stay.since)
     links = span.links if stay is None else (*stay.links, *span.links)
     job.enqueued(Waiting(context, event.done, links, before=aside), named=named)
-    if event.number >= 0:
+    if event.number >= 0 and event.op is Op.ENQUEUE:
         book.measures.depth_is(label(span.job), event.number)
 
 
 def schedule(book: Book, seen: Seen) -> None:
     """The job is put aside until a time. Once more: that time has changed."""
     event = seen.event
+    if event.dest and event.number * 1_000_000 <= event.done:
+        enqueue(book, seen)
+        return
     if event.ref and not event.value and seen.described is None and book.known(seen) is None:
         return
     job, known = book.job(seen, Status.SCHEDULED)

@@ -60,6 +60,11 @@ class Description(msgspec.Struct, gc=False):
     at: int
     """When it was said, ns."""
     size: int = 0
+    queue: str = ""
+    """Where it waits."""
+    key: bytes = b""
+    due: int = 0
+    """When it may leave that, ns; 0: not said."""
 
 
 class Delivery(msgspec.Struct, gc=False):

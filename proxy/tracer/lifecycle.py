@@ -115,21 +115,22 @@ class Lifecycle:
 
 
 def _move(book: Book, seen: Seen) -> None:
-    job = book.known(seen)
-    if job is None and seen.event.value and not seen.event.dest:
-        # Somebody else has seen how it came there.
+    event, job = seen.event, book.known(seen)
+    if event.value and not event.dest:
         job, _ = book.job(seen, Status.ENQUEUED)
-        context = book.recover(seen).context or book.begin(seen)
-        job.waiting.append(Waiting(context, 0, scheduled=True, key=seen.event.key))
+        if job.scheduled() is None:
+            # Somebody else has seen how it came there.
+            context = book.recover(seen).context or book.begin(seen)
+            job.waiting.append(Waiting(context, 0, scheduled=True, key=event.key))
     if job is None:
         return
-    if seen.event.ref and not seen.event.value:
+    if event.ref and not event.value:
         stay = job.scheduled()
         if stay is None:
             if job.description is not None:
                 enqueue(book, seen)
             return
-        stay.due = seen.event.done
+        stay.due = event.done
     job.status = Status.ENQUEUED
 
 

@@ -15,7 +15,7 @@ from proxy.frameworks.base import Fields
 from proxy.tracer import attributes as a
 from proxy.tracer.book import KEY_LIMIT, Book, Seen
 from proxy.tracer.dequeue import too_old
-from proxy.tracer.jobs import Delivery, Description, Job
+from proxy.tracer.jobs import Delivery, Description, Job, JobKey
 from proxy.tracer.span import Link
 
 LIMIT: Final = 5000
@@ -36,6 +36,8 @@ def complete(book: Book, seen: Seen) -> None:
         if told is None:
             seen.fields = Fields(id=event.ref[:KEY_LIMIT].decode(errors="backslashreplace"), attempt=-1)
         else:
+            if told.queue and not event.queue:
+                event.queue, event.key = told.queue, told.key
             seen.described, seen.fields = told, told.fields
             seen.context, seen.carry = told.context, told.carry
             if job is not None and told.context is not None and told.context.span_id in job.enqueues:
@@ -46,6 +48,9 @@ def complete(book: Book, seen: Seen) -> None:
 
 def describe(book: Book, seen: Seen) -> None:
     event, context = seen.event, seen.context
+    if not event.value:
+        _placed(book, seen)
+        return
     told = Description(seen.fields, context, seen.carry, True, event.done, event.size)
     if context is None:
         carried = book.recover(seen)
@@ -53,14 +58,36 @@ def describe(book: Book, seen: Seen) -> None:
     job = book.known(seen)
     if job is None:
         key = book.key(seen)
-        book.descriptions[key] = _merged(book.descriptions.pop(key, None), told)
-        if len(book.descriptions) > LIMIT:
-            book.descriptions.popitem(last=False)
+        _keep(book, key, _merged(book.descriptions.pop(key, None), told))
         return
     job.description = told = _merged(job.description, told)
     for delivery in job.deliveries:
         if delivery.dequeue is not None:
             _tell(book, seen, job, delivery, told)
+        elif delivery.open and not delivery.facts.fields.type:
+            fields = replace(told.fields, attempt=delivery.attempt)
+            delivery.facts = replace(delivery.facts, fields=fields, size=told.size)
+
+
+def _placed(book: Book, seen: Seen) -> None:
+    """Only where a job waits, and until when."""
+    event, job, key = seen.event, book.known(seen), book.key(seen)
+    told = job.description if job is not None else book.descriptions.pop(key, None)
+    if told is None:
+        fields = Fields(id=event.ref[:KEY_LIMIT].decode(errors="backslashreplace"), attempt=-1)
+        told = Description(fields, None, Carry.NONE, True, event.done)
+    told.queue, told.key, told.due = event.queue, event.key, max(0, event.number * 1_000_000)
+    if job is not None:
+        job.description = told
+    else:
+        told.at = event.done
+        _keep(book, key, told)
+
+
+def _keep(book: Book, key: JobKey, told: Description) -> None:
+    book.descriptions[key] = told
+    if len(book.descriptions) > LIMIT:
+        book.descriptions.popitem(last=False)
 
 
 def forget_descriptions(book: Book, now: int) -> None:
@@ -73,6 +100,9 @@ def _merged(old: Description | None, new: Description) -> Description:
     """What is said later, but for a context that it may not have seen."""
     if old is not None and old.context is not None and (new.context is None or not new.context.span_id):
         new.context, new.carry, new.verified = old.context, old.carry, old.verified
+    if old is not None:
+        new.fields = new.fields if new.fields.type else old.fields
+        new.queue, new.key, new.due = old.queue, old.key, old.due
     return new
 
 
@@ -84,7 +114,7 @@ def _tell(book: Book, seen: Seen, job: Job, delivery: Delivery, told: Descriptio
     delivery.facts = dequeue.job = replace(delivery.facts, fields=fields, size=told.size)
     if delivery.paired or dequeue.parent_id:
         return
-    stamped = fields.enqueued_at or (0 if fields.attempt else fields.created_at)
+    stamped = told.due or fields.enqueued_at or (0 if fields.attempt else fields.created_at)
     if stamped and a.WAIT_MS not in dequeue.facts:
         book.wait(dequeue, stamped, "envelope")
     if context is None:

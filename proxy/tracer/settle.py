@@ -68,10 +68,21 @@ def start(book: Book, seen: Seen) -> None:
     """The worker begins: what it had received before was waiting there."""
     job = book.known(seen)
     delivery = None if job is None else _find(job, seen, None)
-    if delivery is not None:
+    if job is not None and delivery is not None:
         delivery.begun = True
         delivery.started = delivery.started or seen.event.done
+        if seen.event.number > 0:
+            _count(job, delivery, seen.event.number - 1)
         delivery.worker = seen.event.worker or delivery.worker
+
+
+def _count(job: Job, delivery: Delivery, attempt: int) -> None:
+    """Which attempt it is, whoever has seen those before."""
+    job.retries = delivery.attempt = attempt
+    facts = delivery.facts
+    delivery.facts = replace(facts, fields=replace(facts.fields, attempt=attempt))
+    if delivery.dequeue is not None:
+        delivery.dequeue.job = delivery.facts
 
 
 def over(book: Book, seen: Seen) -> None:
@@ -91,7 +102,7 @@ def in_silence(book: Book, now: int | None) -> None:
         _, job, delivery = book.over.popleft()
         if delivery.open:
             delivery.verdict = delivery.silent
-            end(book, job, delivery, delivery.over, inferred=True)
+            end(book, job, delivery, delivery.over, inferred=delivery.verdict is not Verdict.UNKNOWN)
 
 
 def retry(book: Book, seen: Seen) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,22 @@ APPS = Path(__file__).with_name("apps")
 
 
 def environment(url: str, more: Mapping[str, str]) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(APPS), "REDIS_URL": url, **more}
+    path = os.pathsep.join((*filter(None, [more.get("PYTHONPATH")]), str(APPS)))
+    return {**os.environ, "REDIS_URL": url, **more, "PYTHONPATH": path}
 
 
 @contextmanager
-def running(
-    url: str, directory: Path, *command: str, python: str = sys.executable, **env: str
-) -> Iterator[subprocess.Popen[bytes]]:
+def running(url: str, directory: Path, *command: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
     """``python *command``, until the end of the block; what it says is in ``worker.log``."""
     with (
         (directory / "worker.log").open("ab") as log,
         subprocess.Popen(
-            [python, *command], env=environment(url, env), cwd=APPS, stdout=log, stderr=log, start_new_session=True
+            [sys.executable, *command],
+            env=environment(url, env),
+            cwd=APPS,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         ) as process,
     ):
         try:
@@ -41,10 +45,10 @@ def running(
                 process.kill()
 
 
-def said_by(url: str, *command: str, python: str = sys.executable, **env: str) -> list[Any]:
+def said_by(url: str, *command: str, **env: str) -> list[Any]:
     """What ``python *command`` prints, as JSON."""
     done = subprocess.run(
-        [python, *command],
+        [sys.executable, *command],
         env=environment(url, env),
         cwd=APPS,
         capture_output=True,
@@ -55,8 +59,3 @@ def said_by(url: str, *command: str, python: str = sys.executable, **env: str) -
     assert done.returncode == 0, done.stderr
     said: list[Any] = json.loads(done.stdout)
     return said
-
-
-def replaced(said: Sequence[Any], url: str) -> str:
-    """For comparisons: without the address."""
-    return json.dumps(said).replace(url, "URL")

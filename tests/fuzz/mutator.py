@@ -25,6 +25,12 @@ ADD = b"meta id completed events".split()
 TAKE = b"wait active prioritized events stalled limiter delayed paused meta pc".split()
 SENT = b"\x94\xa7bull:q:\xa0\xa1n\x01"
 """The MessagePack that a job of BullMQ is sent with."""
+PICKLES = (
+    b"\x80\x05\x8c\rhuey.registry\x94\x8c\x07Message\x94\x93\x94(\x8c\x02%d\x94\x8c\x01f\x94NK\x00K\x00NNNt\x94\x81.",
+    b"\x80\x04}\x94(\x8c\x01t\x94N\x8c\x01f\x94\x8c\x01g\x94\x8c\x01a\x94)\x8c\x02et\x94\x8a\x06123456u.%d",
+    b"\x80\x04}\x94(\x8c\x01f\x94\x8c\x01g\x94\x8c\x02ct\x94K\x01\x8c\x02et\x94K\x01\x8c\x01s\x94\x88u.%d",
+)
+"""A task of huey, a job of arq, a result of streaq."""
 
 
 class Input(NamedTuple):
@@ -59,6 +65,7 @@ class Mutator:
 
     def _command(self) -> bytes:
         pick, number = self._random.choice, self._number()
+        pickled = pick(PICKLES) % number
         job = pick((JOB % number, TASK % (number, number), b"{}", b"[]", b"x" * number, b'{"traceparent": "x"}'))
         return pick(
             (
@@ -81,6 +88,43 @@ class Mutator:
                 lambda: self._script(ADD, pick((SENT, job)), job, pick((b"\x80", b"\x81\xa1a\x01", job))),
                 lambda: self._script(TAKE, b"bull:q:", b"1", pick((b"\x81\xa5token\xa1t", job))),
                 lambda: self._script([b"1:lock", b"stalled"], *[b"1"] * number),
+                lambda: encode(
+                    pick(
+                        (
+                            [b"LPUSH", b"huey.redis.a", pickled],
+                            [b"ZADD", b"huey.schedule.a", b"1", pickled],
+                            [b"HSET", b"huey.results.a", b"10", pickled],
+                            [b"PSETEX", b"arq:job:10", b"9", pickled],
+                            [b"SET", b"arq:result:10", pickled],
+                            [
+                                b"FCALL",
+                                b"publish_task",
+                                b"6",
+                                *[b"streaq:q:queues:n"] * 6,
+                                b"10",
+                                pickled,
+                                b"0",
+                                b"0",
+                                b"1",
+                            ],
+                            [b"PUBLISH", b"streaq:q:channels:10", pickled],
+                        )
+                    )
+                ),
+                lambda: encode(
+                    pick(
+                        (
+                            [b"BRPOP", b"huey.redis.a", b"1"],
+                            [b"BZPOPMIN", b"huey.redis.a", b"1"],
+                            [b"HMGET", b"huey.results.a", b"r:10", b"rt:f"],
+                            [b"EVALSHA", b"sha", b"1", b"huey.schedule.a", b"1"],
+                            [b"GET", b"arq:job:10"],
+                            [b"ZSCORE", b"arq:queue", b"10"],
+                            [b"FCALL", b"read_streams", b"1", b"streaq:q:queues:", b"g", b"w", b"1", b"1", b"n"],
+                            [b"INCR", b"streaq:q:task:retry:10"],
+                        )
+                    )
+                ),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
                 lambda: encode([pick((b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"QUIT"))]),
                 lambda: encode([pick((b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE")), b"a", b"b"]),
@@ -99,7 +143,14 @@ class Mutator:
     def _reply(self, depth: int = 0) -> bytes:
         pick, number = self._random.choice, self._number()
         job = pick(
-            (JOB % number, TASK % (number, number), MESSAGE % (number, number), KICKED % (number, number), b"data")
+            (
+                JOB % number,
+                TASK % (number, number),
+                MESSAGE % (number, number),
+                KICKED % (number, number),
+                pick(PICKLES) % number,
+                b"x" * number,
+            )
         )
         if depth < 3 and self._random.random() < 0.4:
             inner = [self._reply(depth + 1) for _ in range(self._random.randrange(0, 4))]

@@ -11,7 +11,19 @@ from proxy.events import Record
 from proxy.frameworks.router import Router
 from proxy.relay.context import RelayContext
 from proxy.relay.session import Session
-from tests.frameworks import bullmq, celery, dramatiq, go_redis_work_queue, lists, rq, streams, taskiq
+from tests.frameworks import (
+    arq,
+    bullmq,
+    celery,
+    dramatiq,
+    go_redis_work_queue,
+    huey,
+    lists,
+    rq,
+    streams,
+    streaq,
+    taskiq,
+)
 from tests.fuzz.mutator import Input, Mutator, plain
 
 LIMIT = 64 * 1024
@@ -39,7 +51,8 @@ class Fuzz:
     def __init__(self) -> None:
         self.notices: Counter[str] = Counter()
         self.records = 0
-        observed = (streams(queues=("stream",), inject=False), rq(inject=False), bullmq(inject=False))
+        scripts = (bullmq(inject=False), huey(), arq(), streaq())
+        observed = (streams(queues=("stream",), inject=False), rq(inject=False), *scripts)
         self._context = RelayContext(
             Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq())),
             Carrier(Deriver(), Ids()),
