@@ -17,7 +17,7 @@ from proxy.context.derive import Deriver
 from proxy.tracer import attributes as a
 from tests.frameworks import huey
 from tests.playbook import Play, play
-from tests.wire.pickles import bulk, command
+from tests.wire.binary import bulk, command
 
 ID = "e5f8eff9-f8c2-4d50-88f3-2de7318efba8"
 QUEUE, SCHEDULE, RESULTS = "huey.redis.app", "huey.schedule.app", "huey.results.app"
