@@ -161,7 +161,9 @@ class Huey:
     def _put_aside(self, args: list[bytes]) -> Intent | None:
         if len(args) != 4 or _read(args[3]) is None:
             return None
-        return Intent(self, args, self._scheduled, args[1], [Job(3, args[3])], unseen=Op.SCHEDULE)
+        # So that the rate of its queue applies.
+        queue = self._queue + args[1].removeprefix(self._schedule)
+        return Intent(self, args, self._scheduled, queue, [Job(3, args[3])], unseen=Op.SCHEDULE)
 
     def _about_a_result(self, name: bytes, args: list[bytes]) -> Intent | None:
         field = self._field(args)

@@ -13,7 +13,7 @@ from proxy.frameworks.arq import _packed, _verdict
 from proxy.tracer import attributes as a
 from tests.frameworks import arq
 from tests.playbook import MS, START, Play, play
-from tests.wire.pickles import bulk, command
+from tests.wire.binary import bulk, command
 
 ID = "5dd5bad63e5040768b23a95f8d51350c"
 AT = START // MS

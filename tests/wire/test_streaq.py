@@ -12,7 +12,7 @@ from proxy.context.fields_slot import pack
 from proxy.tracer import attributes as a
 from tests.frameworks import streaq
 from tests.playbook import MS, START, Play, play
-from tests.wire.pickles import bulk, command
+from tests.wire.binary import bulk, command
 
 ID, OTHER = "bd054a721236457f8ebb4f207f85750c", "a059dabbaa644831829681acf0b85aaf"
 AT = START // MS
