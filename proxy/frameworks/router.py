@@ -10,7 +10,7 @@ than redspan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha1
 from typing import Final
 
@@ -19,7 +19,7 @@ from proxy.frameworks.list_shape import PUSHES
 from proxy.resp.commands import RUNS, SCRIPTS, keys
 from proxy.resp.reply import Reply
 
-_REMEMBERED: Final = 16_384
+_REMEMBERED: Final = 4096
 """Keys whose owner is remembered. More than that are keys of ever new names, which are not queues."""
 _LEARNED: Final = 4096
 """Keys whose owner was known by a job. More than that are keys of ever new names, too."""
@@ -34,6 +34,34 @@ _TEXTS: Final = 4096
 
 LONG: Final = 1024
 """Bytes of a key that can be a queue's; a longer one is nobody's, so that what is remembered of keys is bounded."""
+
+
+class _Circle:
+    """Frameworks that want to see the same commands, and what each of these commands' keys is to them.
+
+    A key is only looked at for those who would have a use for it: the keys of a cache are
+    ever new ones, and few frameworks want to see SET and GET.
+    """
+
+    __slots__ = ("_frameworks", "known")
+
+    def __init__(self, frameworks: tuple[Framework, ...]) -> None:
+        self._frameworks = frameworks
+        self.known: dict[bytes, tuple[Framework, ...]] = {}
+
+    def owners(self, key: bytes, learned: Mapping[bytes, Framework]) -> tuple[Framework, ...]:
+        """Those that claim a key, in order."""
+        owners = self.known.get(key)
+        if owners is None:
+            if len(key) > LONG:
+                return ()
+            if len(self.known) >= _REMEMBERED:
+                self.known.clear()
+            owners = tuple([framework for framework in self._frameworks if framework.role(key) is not None])
+            if not owners and learned.get(key) in self._frameworks:
+                owners = (learned[key],)
+            self.known[key] = owners
+        return owners
 
 
 class Router:
@@ -55,33 +83,27 @@ class Router:
         """Commands that an enqueue may be: held until they are whole."""
         pushes = PUSHES | {b"XADD"} if any(framework.heads for framework in frameworks) else frozenset()
         self._open = self.rewritable & (SCRIPTS | pushes)
-        self._owners: dict[bytes, tuple[Framework, ...]] = {}
+        circles: dict[tuple[Framework, ...], _Circle] = {}
+        self._circles: dict[bytes, _Circle] = {}
+        for name in self.commands:
+            wanting = tuple(framework for framework in self.frameworks if name in framework.commands)
+            self._circles[name] = circles.setdefault(wanting, _Circle(wanting))
+        self._everybody = _Circle(self.frameworks)
         self._learned: dict[bytes, Framework] = {}
         self._heads = {head: framework for framework in reversed(self.frameworks) for head in framework.heads}
         self._runners = [one for one in self.frameworks if one.heads and one.commands & SCRIPTS]
 
     def owner(self, key: bytes) -> Framework | None:
         """The framework that ``key`` belongs to; the first one configured, where several claim it."""
-        owners = self._owners.get(key)
-        if owners is None:
-            owners = self._claim(key)
-        return owners[0] if owners else None
-
-    def _claim(self, key: bytes) -> tuple[Framework, ...]:
-        """All that claim a key, in order."""
         if len(key) > LONG:
-            return ()
-        if len(self._owners) >= _REMEMBERED:
-            self._owners.clear()
-        owners = tuple([framework for framework in self.frameworks if framework.role(key) is not None])
-        if not owners and key in self._learned:
-            owners = (self._learned[key],)
-        self._owners[key] = owners
-        return owners
+            return None
+        claimed = (framework for framework in self.frameworks if framework.role(key) is not None)
+        return next(claimed, None) or self._learned.get(key)
 
     def claims(self, name: bytes, key: bytes) -> bool:
-        """Whether a command may be one to rewrite: its argument 1 is somebody's key, or the rest may show whose."""
-        return name.upper() in self._open or self.owner(key) is not None
+        """Whether a command may be anybody's: its argument 1 is somebody's key, or the rest may show whose."""
+        name = name.upper()
+        return name in self._open or bool(self._circles[name].owners(key, self._learned))
 
     def read(self, name: bytes, args: list[bytes]) -> Intent | None:
         """What the command means to the first framework that owns the first of its keys that anybody owns.
@@ -94,16 +116,18 @@ class Router:
             intent = self._script(name, args, given)
             if intent is not None:
                 return intent
+        circle = self._circles.get(name)
+        if circle is None:
+            return None
         for key in given:
-            owners = self._owners.get(key)
+            owners = circle.known.get(key)
             if owners is None:
-                owners = self._claim(key)
+                owners = circle.owners(key, self._learned)
             if owners:
                 for framework in owners:
-                    if name in framework.commands:
-                        intent = framework.read(name, args)
-                        if intent is not None:
-                            return intent
+                    intent = framework.read(name, args)
+                    if intent is not None:
+                        return intent
                 return None
         return self._recognise(name, args) if self._heads else None
 
@@ -139,6 +163,8 @@ class Router:
     def _recognise(self, name: bytes, args: list[bytes]) -> Intent | None:
         """A command on keys that are nobody's so far."""
         if name in SCRIPTS:
+            if any(self._everybody.owners(key, self._learned) for key in keys(name, args)):
+                return None
             wanted = (one.read(name, args) for one in self._runners if name in one.commands)
             return next(filter(None, wanted), None)
         if name in _REPLIES:
@@ -175,7 +201,8 @@ class Router:
             self._learned.clear()
         if len(key) <= LONG:
             self._learned[key] = framework
-            self._owners.pop(key, None)
+            for circle in (self._everybody, *self._circles.values()):
+                circle.known.pop(key, None)
 
 
 def _nothing(intent: Intent, reply: Reply) -> Iterator[Operation]:

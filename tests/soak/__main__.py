@@ -166,7 +166,8 @@ def main() -> int:
             "frameworks": {"list": LISTS},
             "tracing": {"endpoint": receiver.url, "protocol": "http/protobuf", "export": {"interval": "200ms"}},
         }
-        with Sidecar(Path(place), settings) as sidecar, Load(sidecar.url) as load:
+        # At full speed the tracer may fall behind, and what waits for it is memory, too.
+        with Sidecar(Path(place), settings) as sidecar, Load(sidecar.url, pause=0.01 if asked.calm else 0.002) as load:
             soak = Soak(sidecar, load)
             began = time.monotonic()
             memory = Memory(sidecar)

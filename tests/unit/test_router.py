@@ -59,9 +59,9 @@ def test_remembered_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(router_module, "_REMEMBERED", 10)
     router = Router([lists()])
     for number in range(100):
-        assert router.owner(b"session:%d" % number) is None
-        assert router.owner(b"jobs") is not None
-    assert len(router._owners) <= 10
+        assert not router.claims(b"LPUSH", b"session:%d" % number)
+        assert router.claims(b"LPUSH", b"jobs")
+    assert len(router._circles[b"LPUSH"].known) <= 10
 
 
 ODD = ["LPUSH jobs", "LREM work 1", "LTRIM jobs x y", "LMOVE jobs", "SET {beat}", "SET {beat} v EX", "SETEX {beat} x v"]
