@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import gzip
 import ssl
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -184,7 +185,7 @@ class Receiver:
 
     def __enter__(self) -> Self:
         handler: type[_Handler] = type("Handler", (_Handler,), {"target": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         if self._tls:
             self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
@@ -306,6 +307,13 @@ class Receiver:
             if request.answer.status == 200 and not request.answer.hang_up:
                 self._spans.extend(request.spans)
             self._changed.notify_all()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that was killed is nothing to print, least of all from a thread.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
