@@ -6,6 +6,7 @@ from typing import Any
 
 from proxy.config import (
     BullmqSettings,
+    BullSettings,
     CelerySettings,
     GoRedisWorkQueueSettings,
     ListSettings,
@@ -13,6 +14,7 @@ from proxy.config import (
     StreamSettings,
     ZsetSettings,
 )
+from proxy.frameworks.bull import Bull
 from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
@@ -58,3 +60,7 @@ def celery(**options: Any) -> Celery:
 
 def bullmq(**options: Any) -> Bullmq:
     return Bullmq(BullmqSettings(**options))
+
+
+def bull(**options: Any) -> Bull:
+    return Bull(BullSettings(**options))

@@ -18,6 +18,7 @@ from proxy.config import collector
 from proxy.config.collector import Collector, ExportProtocol
 from proxy.config.frameworks import (
     BullmqSettings,
+    BullSettings,
     CelerySettings,
     Frameworks,
     FrameworkSettings,
@@ -51,6 +52,7 @@ from proxy.config.values import (
 
 __all__ = [
     "Admin",
+    "BullSettings",
     "BullmqSettings",
     "CelerySettings",
     "ClientTls",

@@ -179,6 +179,13 @@ class BullmqSettings(FrameworkSettings, frozen=True):
     """Its ``prefix``. Queues that have another one are traced, too, but a colon in their names is misunderstood."""
 
 
+class BullSettings(FrameworkSettings, frozen=True):
+    """Bull 4."""
+
+    prefix: Key = "bull"
+    """Its ``prefix``. Queues that have another one are traced, too, but a colon in their names is misunderstood."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
@@ -200,6 +207,8 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """RQ."""
     bullmq: BullmqSettings = BullmqSettings()
     """BullMQ."""
+    bull: BullSettings = BullSettings()
+    """Bull 4, the forerunner of BullMQ."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""
@@ -219,7 +228,7 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
         """In words: what is recognised, and of the user's own queues, which."""
         own = (("list", self.list), ("stream", self.stream), ("zset", self.zset))
         named = [f"{name} ({', '.join(one.queues)})" for name, one in own if one.enabled and one.queues]
-        known = ("go_redis_work_queue", "celery", "rq", "bullmq")
+        known = ("go_redis_work_queue", "celery", "rq", "bullmq", "bull")
         return [*named, *(name.replace("_", "-") for name in known if getattr(self, name).enabled)]
 
 

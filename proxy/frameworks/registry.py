@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.frameworks.base import Framework
+from proxy.frameworks.bull import Bull
 from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
@@ -34,4 +35,6 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(Rq(options.rq))
     if options.bullmq.enabled:
         frameworks.append(Bullmq(options.bullmq))
+    if options.bull.enabled:
+        frameworks.append(Bull(options.bull))
     return tuple(frameworks)
