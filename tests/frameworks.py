@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proxy.config import (
+    BeeQueueSettings,
     BullmqSettings,
     BullSettings,
     CelerySettings,
@@ -14,6 +15,7 @@ from proxy.config import (
     StreamSettings,
     ZsetSettings,
 )
+from proxy.frameworks.bee_queue import BeeQueue
 from proxy.frameworks.bull import Bull
 from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
@@ -64,3 +66,7 @@ def bullmq(**options: Any) -> Bullmq:
 
 def bull(**options: Any) -> Bull:
     return Bull(BullSettings(**options))
+
+
+def bee_queue(**options: Any) -> BeeQueue:
+    return BeeQueue(BeeQueueSettings(**options))

@@ -17,6 +17,7 @@ from proxy.address import Address, masked, parse_bind, parse_upstream
 from proxy.config import collector
 from proxy.config.collector import Collector, ExportProtocol
 from proxy.config.frameworks import (
+    BeeQueueSettings,
     BullmqSettings,
     BullSettings,
     CelerySettings,
@@ -52,6 +53,7 @@ from proxy.config.values import (
 
 __all__ = [
     "Admin",
+    "BeeQueueSettings",
     "BullSettings",
     "BullmqSettings",
     "CelerySettings",

@@ -186,11 +186,18 @@ class BullSettings(FrameworkSettings, frozen=True):
     """Its ``prefix``. Queues that have another one are traced, too, but a colon in their names is misunderstood."""
 
 
+class BeeQueueSettings(FrameworkSettings, frozen=True):
+    """bee-queue."""
+
+    prefix: Key = "bq"
+    """Its ``prefix``."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
 
-class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-work-queue"}):
+class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-work-queue", "bee_queue": "bee-queue"}):
     """One section for each job framework."""
 
     list: ListSettings = ListSettings()
@@ -209,6 +216,8 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """BullMQ."""
     bull: BullSettings = BullSettings()
     """Bull 4, the forerunner of BullMQ."""
+    bee_queue: BeeQueueSettings = BeeQueueSettings()
+    """bee-queue."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""
@@ -228,7 +237,7 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
         """In words: what is recognised, and of the user's own queues, which."""
         own = (("list", self.list), ("stream", self.stream), ("zset", self.zset))
         named = [f"{name} ({', '.join(one.queues)})" for name, one in own if one.enabled and one.queues]
-        known = ("go_redis_work_queue", "celery", "rq", "bullmq", "bull")
+        known = ("go_redis_work_queue", "celery", "rq", "bullmq", "bull", "bee_queue")
         return [*named, *(name.replace("_", "-") for name in known if getattr(self, name).enabled)]
 
 

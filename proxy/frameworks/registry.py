@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.frameworks.base import Framework
+from proxy.frameworks.bee_queue import BeeQueue
 from proxy.frameworks.bull import Bull
 from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
@@ -37,4 +38,6 @@ def build(options: Options) -> tuple[Framework, ...]:
         frameworks.append(Bullmq(options.bullmq))
     if options.bull.enabled:
         frameworks.append(Bull(options.bull))
+    if options.bee_queue.enabled:
+        frameworks.append(BeeQueue(options.bee_queue))
     return tuple(frameworks)

@@ -51,6 +51,8 @@ def settle(book: Book, seen: Seen) -> None:
     if job is None or delivery is None:
         # One that has ended may be said to have, twice.
         book.measures.orphans += job is None or not job.deliveries
+        if job is not None and job.over:
+            book.jobs.put_away(job)
         return
     event = seen.event
     delivery.verdict = event.verdict
