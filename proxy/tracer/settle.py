@@ -13,6 +13,8 @@ from proxy.tracer.book import Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status
 from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
 
+_GIVEN_BACK: Final = (Op.RETRY, Op.RECLAIM)
+"""After these somebody else may have the job before they are heard of."""
 _STATUS: Final = {Verdict.SUCCESS: Status.SUCCEEDED, Verdict.FAILURE: Status.FAILED}
 
 
@@ -20,7 +22,8 @@ def _find(job: Job, seen: Seen, dest: bytes | None) -> Delivery | None:
     """The open delivery an event speaks of: of the same attempt, if there is one; the oldest of those."""
     ready = [one for one in job.deliveries if one.open and (dest is None or one.dest == dest)]
     # What was said before a delivery is not about it, though it may be heard of later.
-    ready = [one for one in ready if one.at <= seen.event.at] or ready
+    before = [one for one in ready if one.at <= seen.event.at]
+    ready = before if before or seen.event.op in _GIVEN_BACK else ready
     same = [one for one in ready if one.attempt == seen.fields.attempt]
     decided = [one for one in same or ready if (one.verdict is Verdict.NONE) is (dest is None)]
     return next(iter(decided or same or ready), None)
@@ -143,7 +146,7 @@ def reclaim(book: Book, seen: Seen) -> None:
     job, _ = book.job(seen, Status.UNKNOWN)
     delivery = _find(job, seen, None if seen.framework.exclusive else event.dest or event.key)
     if delivery is None:
-        book.measures.orphans += 1
+        book.measures.orphans += not job.deliveries
         return
     job.retries += 1
     delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "reclaimed", Status.RETRYING

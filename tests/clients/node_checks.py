@@ -78,7 +78,7 @@ def by_type(trace: list[ReceivedSpan]) -> str:
 def check_intervals(spans: list[ReceivedSpan], said: Said) -> None:
     """The handlers ran within their process spans, which are hardly longer."""
     intervals = {one["id"]: (one["begin"] * 1000, one["end"] * 1000) for one in said if "end" in one}
-    assert_one_trace_a_job(spans, len(intervals))
+    assert_one_trace_a_job(spans, len(intervals), answered=False)
     excess = []
     for span in spans:
         if span.name == "job.process":
@@ -88,12 +88,13 @@ def check_intervals(spans: list[ReceivedSpan], said: Said) -> None:
     assert statistics.median(excess) < 50 * MS
 
 
-def check_redelivery(spans: list[ReceivedSpan], error: str) -> None:
+def check_redelivery(spans: list[ReceivedSpan], *errors: str) -> None:
     """One job: its first worker was killed, and a second one finished it."""
     assert len(by_trace(spans)) == 1
     assert_parents_are_exported(spans)
     lost, done = (span for span in sorted(spans, key=lambda one: one.start) if span.name == "job.process")
-    assert (lost.status, lost.attributes["error.type"]) == ("ERROR", error)
+    assert lost.status == "ERROR"
+    assert lost.attributes["error.type"] in errors
     assert done.attributes["job.status"] == "success"
     assert lost.span_id in [link.span_id for link in done.links]
 
