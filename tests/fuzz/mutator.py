@@ -17,6 +17,7 @@ TASK = b'{"body": "W10=", "headers": {"task": "t", "id": "%d", "retries": 0}, "p
 
 ADD = b"meta id completed events".split()
 TAKE = b"wait active prioritized events stalled limiter delayed paused meta pc".split()
+DONE = b'{"data":1,"options":{"stacktraces":["Error"]},"status":"failed","progress":0}'
 SENT = b"\x94\xa7bull:q:\xa0\xa1n\x01"
 """The MessagePack that a job of BullMQ is sent with."""
 
@@ -68,6 +69,8 @@ class Mutator:
                 lambda: self._script(ADD, pick((SENT, job)), job, pick((b"\x80", b"\x81\xa1a\x01", job))),
                 lambda: self._script(TAKE, b"bull:q:", b"1", pick((b"\x81\xa5token\xa1t", job))),
                 lambda: self._script([b"1:lock", b"stalled"], *[b"1"] * number),
+                lambda: encode([b"HGET", b"bq:q:jobs", b"1"]),
+                lambda: encode([b"HSET", b"bq:q:jobs", b"1", pick((DONE, job))]),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
                 lambda: encode([pick((b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"QUIT"))]),
                 lambda: encode([pick((b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE")), b"a", b"b"]),

@@ -11,7 +11,7 @@ from proxy.events import Record
 from proxy.frameworks.router import Router
 from proxy.relay.context import RelayContext
 from proxy.relay.session import Session
-from tests.frameworks import bullmq, celery, go_redis_work_queue, lists, rq, streams
+from tests.frameworks import bee_queue, bull, bullmq, celery, go_redis_work_queue, lists, rq, streams
 from tests.fuzz.mutator import Input, Mutator, plain
 
 LIMIT = 64 * 1024
@@ -36,9 +36,10 @@ class Fuzz:
     def __init__(self) -> None:
         self.notices: Counter[str] = Counter()
         self.records = 0
-        observed = (streams(queues=("stream",), inject=False), rq(inject=False), bullmq(inject=False))
+        observed = (streams(queues=("stream",), inject=False), rq(inject=False))
+        scripted = (bullmq(inject=False), bull(inject=False), bee_queue(inject=False))
         self._context = RelayContext(
-            Router((lists(), *observed, go_redis_work_queue(), celery())),
+            Router((lists(), *observed, go_redis_work_queue(), celery(), *scripted)),
             Carrier(Deriver(), Ids()),
             Rates(lambda queue, key: 1.0),
             self._emit,
