@@ -6,7 +6,9 @@ from typing import Any
 
 from proxy.config import (
     ArqSettings,
+    BeeQueueSettings,
     BullmqSettings,
+    BullSettings,
     CelerySettings,
     DramatiqSettings,
     GoRedisWorkQueueSettings,
@@ -19,6 +21,8 @@ from proxy.config import (
     ZsetSettings,
 )
 from proxy.frameworks.arq import Arq
+from proxy.frameworks.bee_queue import BeeQueue
+from proxy.frameworks.bull import Bull
 from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.dramatiq import Dramatiq
@@ -88,3 +92,11 @@ def arq(**options: Any) -> Arq:
 
 def streaq(**options: Any) -> Streaq:
     return Streaq(StreaqSettings(**options))
+
+
+def bull(**options: Any) -> Bull:
+    return Bull(BullSettings(**options))
+
+
+def bee_queue(**options: Any) -> BeeQueue:
+    return BeeQueue(BeeQueueSettings(**options))

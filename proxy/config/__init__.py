@@ -18,7 +18,9 @@ from proxy.config import collector
 from proxy.config.collector import Collector, ExportProtocol
 from proxy.config.frameworks import (
     ArqSettings,
+    BeeQueueSettings,
     BullmqSettings,
+    BullSettings,
     CelerySettings,
     DramatiqSettings,
     Frameworks,
@@ -57,6 +59,8 @@ from proxy.config.values import (
 __all__ = [
     "Admin",
     "ArqSettings",
+    "BeeQueueSettings",
+    "BullSettings",
     "BullmqSettings",
     "CelerySettings",
     "ClientTls",

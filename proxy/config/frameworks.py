@@ -217,11 +217,25 @@ class StreaqSettings(FrameworkSettings, frozen=True):
     """What all of its keys begin with."""
 
 
+class BullSettings(FrameworkSettings, frozen=True):
+    """Bull 4."""
+
+    prefix: Key = "bull"
+    """Its ``prefix``. Queues that have another one are traced, too, but a colon in their names is misunderstood."""
+
+
+class BeeQueueSettings(FrameworkSettings, frozen=True):
+    """bee-queue."""
+
+    prefix: Key = "bq"
+    """Its ``prefix``."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
 
-class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-work-queue"}):
+class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-work-queue", "bee_queue": "bee-queue"}):
     """One section for each job framework."""
 
     list: ListSettings = ListSettings()
@@ -248,6 +262,10 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """arq."""
     streaq: StreaqSettings = StreaqSettings()
     """streaq."""
+    bull: BullSettings = BullSettings()
+    """Bull 4, the forerunner of BullMQ."""
+    bee_queue: BeeQueueSettings = BeeQueueSettings()
+    """bee-queue."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""

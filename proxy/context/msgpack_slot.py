@@ -4,7 +4,8 @@ Two members are written: ``traceparent`` itself, and a whole carrier as JSON tex
 where OpenTelemetry's instrumentation of some queues looks.  The map's header is the only byte string that is replaced;
 nothing is ever unpacked and packed anew, so that NaN, float width, extensions and the order of members stay.
 
-A worker finds the same members in JSON, once a script has stored the map that way: `carried_slot`.
+A worker finds the same members in JSON, once a script has stored the map that way: `carried_slot`.  Where it is JSON
+from the start, but packed as one text, only that text's header changes: `text_slot`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from proxy.context.json_slot import KEY, refused
+from proxy.context.json_slot import KEY, json_slot, refused
 from proxy.context.slot import EmptySlot, NoSlot, Slot, State
 from proxy.context.traceparent import LENGTH, SpanContext, parse
 
@@ -59,6 +60,18 @@ class MsgpackSlot(EmptySlot, frozen=True):
         return splice(self.value, pairs)
 
 
+class TextSlot(EmptySlot, frozen=True):
+    """A JSON object, packed as text or not packed, that has no context yet."""
+
+    inner: Slot
+    packed: bool
+
+    def write(self, context: SpanContext) -> bytes:
+        written = self.inner.write(context)
+        assert isinstance(written, bytes)
+        return _packed(written) if self.packed else written
+
+
 class CopiedSlot(msgspec.Struct, frozen=True):
     """A context that came along with what was copied from an earlier job: it is replaced where it stands."""
 
@@ -99,6 +112,30 @@ def msgpack_slot(value: bytes, places: Places = PLACES, *, copied: bool = False)
 def _empty(value: bytes, members: Mapping[str, msgspec.Raw], places: Places) -> Slot:
     omitted = places.omit in members and bytes(members[places.omit]) not in (_NIL, _FALSE)
     return MsgpackSlot(value, "" if omitted or places.carrier in members else places.carrier, places.key)
+
+
+def text_slot(value: bytes, *, copied: bool = False) -> Slot:
+    """The slot of a JSON object that is packed as text, or not packed. ``copied``: what is in it was copied there."""
+    text = unpacked(value)
+    slot = json_slot(text)
+    if slot.state is State.EMPTY:
+        return TextSlot(slot, text is not value)
+    if not copied or slot.context is None:
+        return slot
+    at = _place(value, slot.context, 0, len(value))
+    return slot if at is None else CopiedSlot(value, (at,), slot.context)
+
+
+def unpacked(value: bytes) -> bytes:
+    """The text that a whole value is; one that is no text in MessagePack is returned as it is."""
+    if not value:
+        return value
+    size = {0xD9: 1, 0xDA: 2, 0xDB: 4}.get(value[0], 0)
+    if not size and value[0] & 0xE0 != 0xA0:
+        return value
+    length = int.from_bytes(value[1 : 1 + size]) if size else value[0] & 0x1F
+    text = value[1 + size :]
+    return text if len(text) == length else value
 
 
 def carried_slot(value: bytes, places: Places = PLACES) -> Slot:
@@ -150,7 +187,9 @@ def _packed(text: bytes) -> bytes:
     size = len(text)
     if size < 32:
         return b"%c%s" % (0xA0 | size, text)
-    return b"\xd9%c%s" % (size, text) if size < 256 else b"\xda%s%s" % (size.to_bytes(2), text)
+    if size < 256:
+        return b"\xd9%c%s" % (size, text)
+    return b"\xda%s%s" % (size.to_bytes(2), text) if size < 1 << 16 else b"\xdb%s%s" % (size.to_bytes(4), text)
 
 
 def _texts(
@@ -191,16 +230,22 @@ def _copied(value: bytes, members: Mapping[str, msgspec.Raw], names: Sequence[st
     """Every place of the context that was found, if it stands there as it would be written."""
     if found.context is None:
         return found
-    begins = b"00-%s-%s-" % (found.context.trace_id.hex().encode(), found.context.span_id.hex().encode())
     places: list[int] = []
     for name, start, end in _spans(value, members):
-        if name not in names:
-            continue
-        at = value.find(begins, start, end)
-        if at < 0 or at + LENGTH > end or value.find(begins, at + LENGTH, end) >= 0:
-            return found
-        places.append(at)
+        if name in names:
+            at = _place(value, found.context, start, end)
+            if at is None:
+                return found
+            places.append(at)
     return CopiedSlot(value, tuple(places), found.context) if places else found
+
+
+def _place(value: bytes, context: SpanContext, start: int, end: int) -> int | None:
+    """Where a context stands as it would be written, if it does so once."""
+    begins = b"00-%s-%s-" % (context.trace_id.hex().encode(), context.span_id.hex().encode())
+    at = value.find(begins, start, end)
+    again = value.find(begins, at + LENGTH, end)
+    return at if 0 <= at <= end - LENGTH and again < 0 else None
 
 
 def _spans(value: bytes, members: Mapping[str, msgspec.Raw]) -> list[tuple[str, int, int]]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from proxy.frameworks.arq import Arq
 from proxy.frameworks.base import Framework
+from proxy.frameworks.bee_queue import BeeQueue
+from proxy.frameworks.bull import Bull
 from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.dramatiq import Dramatiq
@@ -35,6 +37,8 @@ _KNOWN: Final[Mapping[str, Callable[[Any], Framework]]] = {
     "bullmq": Bullmq,
     "arq": Arq,
     "streaq": Streaq,
+    "bull": Bull,
+    "bee_queue": BeeQueue,
 }
 
 

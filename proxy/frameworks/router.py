@@ -71,8 +71,10 @@ class Router:
         self._scripted: dict[tuple[int, bytes], list[Framework]] = {}
         self._writers = [framework for framework in self.frameworks if framework.scripts is not None]
         self._texts: dict[bytes, Framework] = {}
+        self._digests: dict[bytes, Framework] = {}
         for framework in self._writers:
             assert framework.scripts is not None
+            self._digests.update(dict.fromkeys(framework.scripts.digests, framework))
             for signature in framework.scripts.signatures:
                 self._scripted.setdefault(signature, []).append(framework)
         if self._writers:
@@ -139,7 +141,8 @@ class Router:
             if args[1].upper() == b"LOAD":
                 self._author(args[2])
             return None
-        author = self._author(args[1]) if name == b"EVAL" else self._texts.get(args[1].lower())
+        digest = args[1].lower()
+        author = self._author(args[1]) if name == b"EVAL" else self._texts.get(digest) or self._digests.get(digest)
         if given:
             count = len(given)
             for first in (given[0].rpartition(b":")[2], b""):

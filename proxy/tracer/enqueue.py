@@ -8,6 +8,7 @@ from proxy.tracer import attributes as a
 from proxy.tracer.book import Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
 from proxy.tracer.note import has_own_id, note
+from proxy.tracer.reference import tell
 from proxy.tracer.settle import given_back
 from proxy.tracer.span import Kind, Link, Operation, Span
 
@@ -37,6 +38,8 @@ def enqueue(book: Book, seen: Seen) -> None:
             _leave(late.stay, span, event)
         _again(book, job, seen, span, late)
         late.links += span.links
+        if job.description is not None and has_own_id(seen):
+            tell(book, seen, job, late, job.description)
         _pair(book, late, span, seen)
         return
     stay = _moved(book, job, span, event)

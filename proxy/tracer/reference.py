@@ -63,7 +63,7 @@ def describe(book: Book, seen: Seen) -> None:
     job.description = told = _merged(job.description, told)
     for delivery in job.deliveries:
         if delivery.dequeue is not None:
-            _tell(book, seen, job, delivery, told)
+            tell(book, seen, job, delivery, told)
         elif delivery.open and not delivery.facts.fields.type:
             fields = replace(told.fields, attempt=delivery.attempt)
             delivery.facts = replace(delivery.facts, fields=fields, size=told.size)
@@ -106,10 +106,11 @@ def _merged(old: Description | None, new: Description) -> Description:
     return new
 
 
-def _tell(book: Book, seen: Seen, job: Job, delivery: Delivery, told: Description) -> None:
-    """The dequeue span of a job that was not known by more than its name."""
+def tell(book: Book, seen: Seen, job: Job, delivery: Delivery, told: Description) -> None:
+    """The dequeue span, while it waits, of a job that was not known by more than its name."""
     dequeue, context = delivery.dequeue, told.context
-    assert dequeue is not None
+    if dequeue is None:
+        return
     fields = told.fields if told.fields.attempt >= 0 else replace(told.fields, attempt=delivery.attempt)
     delivery.facts = dequeue.job = replace(delivery.facts, fields=fields, size=told.size)
     if delivery.paired or dequeue.parent_id:

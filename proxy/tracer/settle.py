@@ -13,6 +13,8 @@ from proxy.tracer.book import HOLD, Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status
 from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
 
+_GIVEN_BACK: Final = (Op.RETRY, Op.RECLAIM)
+"""After these somebody else may have the job before they are heard of."""
 _STATUS: Final = {Verdict.SUCCESS: Status.SUCCEEDED, Verdict.FAILURE: Status.FAILED}
 
 
@@ -20,7 +22,8 @@ def _find(job: Job, seen: Seen, dest: bytes | None) -> Delivery | None:
     """The open delivery an event speaks of: by its handle; else of the same attempt, the oldest of those."""
     ready = [one for one in job.deliveries if one.open and (dest is None or one.dest == dest)]
     # What was said before a delivery is not about it, though it may be heard of later.
-    ready = [one for one in ready if one.at <= seen.event.at] or ready
+    before = [one for one in ready if one.at <= seen.event.at]
+    ready = before if before or seen.event.op in _GIVEN_BACK else ready
     named = [one for one in ready if one.handle is not None and one.handle[3] == seen.event.ref]
     same = [one for one in ready if one.attempt == seen.fields.attempt]
     decided = [one for one in same or ready if (one.verdict is Verdict.NONE) is (dest is None)]
@@ -54,6 +57,8 @@ def settle(book: Book, seen: Seen) -> None:
     if job is None or delivery is None:
         # One that has ended may be said to have, twice.
         book.measures.orphans += job is None or not job.deliveries
+        if job is not None and job.over:
+            book.jobs.put_away(job)
         return
     event = seen.event
     delivery.begun = True
@@ -183,7 +188,7 @@ def reclaim(book: Book, seen: Seen) -> None:
     job, _ = book.job(seen, Status.UNKNOWN)
     delivery = _find(job, seen, None if seen.framework.exclusive else event.dest or event.key)
     if delivery is None:
-        book.measures.orphans += 1
+        book.measures.orphans += not job.deliveries
         return
     job.retries += 1
     delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "reclaimed", Status.RETRYING

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
-from tests.clients.node_programs import install
+from tests.clients.node_programs import NodeProgram, install
 from tests.conftest import StartSidecar
 from tests.receiver import Receiver
 from tests.sidecar import Sidecar
+
+StartNode: TypeAlias = Callable[..., NodeProgram]
 
 QUEUES = {
     "queues": ["orders", "plain*"],
@@ -59,3 +63,22 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         return installed[packages]
 
     return modules
+
+
+@pytest.fixture
+def start_node(node_modules: Callable[..., Path], tmp_path: Path) -> Iterator[StartNode]:
+    """Starts programs, and kills them at the end of the test: ``start_node(program, packages, role, url, options)``."""
+    with ExitStack() as running:
+        started = 0
+
+        def start(program: str, packages: tuple[str, ...], role: str, url: str, options: dict[str, Any]) -> NodeProgram:
+            nonlocal started
+            started += 1
+            log = tmp_path / f"{started}-{role}.log"
+            node = NodeProgram(program, node_modules(*packages), log, role, url, json.dumps(options))
+            running.enter_context(node)
+            if role == "work":
+                node.wait_for(lambda said: any("ready" in one for one in said))
+            return node
+
+        yield start

@@ -23,6 +23,7 @@ DISPATCH = b"EVALSHA sha 1 ns %s 1700000000000 q 020846ae-a428-4532-9c95-7d715f0
 
 ADD = b"meta id completed events".split()
 TAKE = b"wait active prioritized events stalled limiter delayed paused meta pc".split()
+DONE = b'{"data":1,"options":{"stacktraces":["Error"]},"status":"failed","progress":0}'
 SENT = b"\x94\xa7bull:q:\xa0\xa1n\x01"
 """The MessagePack that a job of BullMQ is sent with."""
 PICKLES = (
@@ -125,6 +126,8 @@ class Mutator:
                         )
                     )
                 ),
+                lambda: encode([b"HGET", b"bq:q:jobs", b"1"]),
+                lambda: encode([b"HSET", b"bq:q:jobs", b"1", pick((DONE, job))]),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
                 lambda: encode([pick((b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"QUIT"))]),
                 lambda: encode([pick((b"SUBSCRIBE", b"UNSUBSCRIBE", b"PSUBSCRIBE")), b"a", b"b"]),

@@ -13,6 +13,8 @@ from proxy.relay.context import RelayContext
 from proxy.relay.session import Session
 from tests.frameworks import (
     arq,
+    bee_queue,
+    bull,
     bullmq,
     celery,
     dramatiq,
@@ -51,10 +53,10 @@ class Fuzz:
     def __init__(self) -> None:
         self.notices: Counter[str] = Counter()
         self.records = 0
-        scripts = (bullmq(inject=False), huey(), arq(), streaq())
-        observed = (streams(queues=("stream",), inject=False), rq(inject=False), *scripts)
+        observed = (streams(queues=("stream",), inject=False), rq(inject=False), huey(), arq(), streaq())
+        scripted = (bullmq(inject=False), bull(inject=False), bee_queue(inject=False))
         self._context = RelayContext(
-            Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq())),
+            Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq(), *scripted)),
             Carrier(Deriver(), Ids()),
             Rates(lambda queue, key: 1.0),
             self._emit,

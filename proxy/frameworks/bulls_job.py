@@ -1,4 +1,4 @@
-"""What BullMQ's jobs and workers say of themselves: in MessagePack when they are sent, in a hash when they are read."""
+"""What jobs and workers of BullMQ and Bull say: in MessagePack when it is sent, in a hash when it is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from proxy.context.fields_slot import unpack
-from proxy.context.msgpack_slot import is_map
+from proxy.context.msgpack_slot import is_map, unpacked
 from proxy.frameworks import paths
 from proxy.frameworks.base import Fields
 from proxy.frameworks.scripts import Script
@@ -61,8 +61,10 @@ class _Scheduler(msgspec.Struct):
 _sent: Final = msgspec.msgpack.Decoder(Sent)
 _options: Final = msgspec.msgpack.Decoder(Options)
 _json_options: Final = msgspec.json.Decoder(Options)
+_json_repetition: Final = msgspec.json.Decoder(_Repeated)
 _repetition: Final = msgspec.msgpack.Decoder(_Repeated)
 _worker: Final = msgspec.msgpack.Decoder(Worker)
+_keep: Final = msgspec.msgpack.Decoder(_Keep)
 _scheduler: Final = msgspec.msgpack.Decoder(_Scheduler)
 _strings: Final = msgspec.msgpack.Decoder(list[str])
 _json_strings: Final = msgspec.json.Decoder(list[str])
@@ -73,13 +75,17 @@ def sent(packed: bytes) -> Sent | None:
 
 
 def options(packed: bytes) -> Options:
-    """In MessagePack or in JSON."""
-    return _decoded(_json_options if packed.startswith(b"{") else _options, packed) or Options()
+    """In MessagePack, in JSON, or in JSON that is a text of MessagePack."""
+    text = unpacked(packed)
+    return _decoded(_json_options if text.startswith(b"{") else _options, text) or Options()
 
 
 def repeated(packed: bytes) -> bool:
     """These are the options of a job that repeats, and not for the first time."""
-    found = _decoded(_repetition, packed) if b"repeat" in packed else None
+    if b"repeat" not in packed:
+        return False
+    text = unpacked(packed)
+    found = _decoded(_json_repetition if text.startswith(b"{") else _repetition, text)
     return found is not None and found.repeat is not None and whole(found.repeat.count) > 1
 
 
@@ -95,6 +101,12 @@ def worker(script: Script) -> Worker | None:
         if found is not None:
             return found
     return None
+
+
+def keeps(packed: bytes) -> bool:
+    """Whether a job that has ended is kept, by what Bull packs of that."""
+    found = _decoded(_keep, packed) if is_map(packed) else None
+    return found is None or found.count != 0
 
 
 def strings(packed: bytes) -> list[str]:
@@ -117,15 +129,15 @@ def hash_of(value: bytes) -> tuple[bytes, Mapping[bytes, bytes]]:
     return job_id, dict(zip(flat[::2], flat[1::2], strict=False))
 
 
-def fields_of(value: bytes) -> Fields:
+def fields_of(value: bytes, *, counts_begun: bool) -> Fields:
+    """``counts_begun``: ``attemptsMade`` counts the attempt that begins, too."""
     job_id, hash_ = hash_of(value)
     if not hash_:
         return Fields()
     said, created = options(hash_.get(b"opts", b"")), paths.when(number(hash_.get(b"timestamp", b"")))
     attempt = number(hash_.get(b"atm", b""))
     if b"attemptsMade" in hash_ and not hash_.keys() & {b"atm", b"ats"}:
-        # 4.18 counts when an attempt begins.
-        attempt = max(0, number(hash_[b"attemptsMade"]) - 1)
+        attempt = max(0, number(hash_[b"attemptsMade"]) - counts_begun)
     due = created + whole(said.delay) * 1_000_000 if created else 0
     return Fields(
         id=name(job_id),

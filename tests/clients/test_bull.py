@@ -1,0 +1,121 @@
+"""Real Bull 4 on Node, unmodified, through the sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import pytest
+import redis
+
+from tests.clients import node_checks as checks
+from tests.clients.conftest import StartNode
+from tests.clients.node_checks import ROUNDS, ends, quiet, tracing
+from tests.clients.node_programs import NodeProgram, Said
+from tests.conftest import StartSidecar
+from tests.receiver import Receiver
+from tests.redis import RedisServer
+
+pytestmark = pytest.mark.node
+
+RUNS = {"add": (5, 1), "flaky": (1, 3), "again": (1, 3), "broken": (1, 2), "later": (1, 1), "nest": (1, 1)}
+VERSIONS = ["4.16.5", "4.8.4"]
+"""The second one's options are not packed."""
+NEWEST = VERSIONS[0]
+
+Bull: TypeAlias = Callable[..., NodeProgram]
+
+
+@pytest.fixture
+def bull(start_node: StartNode) -> Bull:
+    """Starts programs of a version: ``bull(version, role, url, **options)``."""
+
+    def start(version: str, role: str, url: str, **options: Any) -> NodeProgram:
+        return start_node("bull.cjs", (f"bull@{version}",), role, url, {"rounds": ROUNDS, **options})
+
+    return start
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_job_is_one_trace(version: str, bull: Bull, start_sidecar: StartSidecar, receiver: Receiver) -> None:
+    """The producer's sidecar and the worker's are two: what they agree on is in the jobs' options."""
+    producers, workers = (start_sidecar(tracing(receiver, "bull")) for _ in range(2))
+    worker = bull(version, "work", workers.url)
+    (said,) = bull(version, "produce", producers.url).wait()
+    spans = receiver.wait_for(checks.all_ends(RUNS))
+    worker.stop()
+    unusual = {name: state for name, state, _ in said["became"] if state != "completed"}
+    assert unusual == {"broken": "failed", "add": "gone"}
+    checks.check_traces(spans, RUNS, checks.by_type)
+    assert all(span.attributes["worker.id"] for span in spans if span.name == "job.process")
+    quiet("bull", producers, workers)
+    assert all(one["carried"] for one in worker.said if "end" in one)
+
+
+@pytest.mark.parametrize("inject", [True, False], ids=["injected", "observed"])
+def test_nothing_is_different_for_the_worker(
+    inject: bool,
+    bull: Bull,
+    start_sidecar: StartSidecar,
+    receiver: Receiver,
+    redis_server: RedisServer,
+    direct: redis.Redis,
+) -> None:
+    """The same jobs in the same order, with the same results and the same errors as without redspan."""
+    jobs = [["add", {"n": n}] for n in range(5)]
+    jobs += [["broken", {}, {"attempts": 2}], ["again", {}, {"attempts": 3}], ["add", {"n": 1}, {"lifo": True}]]
+    jobs += [["add", {"n": n}, {"priority": 5 - n}] for n in range(3)]
+
+    def work(url: str) -> Said:
+        direct.flushall()
+        bull(NEWEST, "send", url, jobs=jobs).wait()
+        worker = bull(NEWEST, "work", url)
+        # 9 of them run once, one twice, and one three times.
+        worker.wait_for(lambda said: sum("end" in one for one in said) == 14)
+        worker.stop()
+        return checks.outcomes(worker.said)
+
+    sidecar = start_sidecar(tracing(receiver, "bull", inject=inject))
+    assert work(redis_server.url) == work(sidecar.url)
+    quiet("bull", sidecar)
+    assert sum(span.name == "queue.enqueue" for span in receiver.wait_for(ends(14))) == 11 + 3
+
+
+def test_the_handler_runs_within_its_process_span(bull: Bull, start_sidecar: StartSidecar, receiver: Receiver) -> None:
+    sidecar = start_sidecar(tracing(receiver, "bull"))
+    worker = bull(NEWEST, "work", sidecar.url)
+    bull(NEWEST, "send", sidecar.url, jobs=[["slow", {"ms": 10}]] * 20).wait()
+    checks.check_intervals(receiver.wait_for(ends(20)), worker.said)
+
+
+def test_a_worker_is_killed_and_another_takes_its_job(
+    bull: Bull, start_sidecar: StartSidecar, receiver: Receiver
+) -> None:
+    sidecar = start_sidecar(tracing(receiver, "bull"))
+    first = bull(NEWEST, "work", sidecar.url, lock=1000)
+    bull(NEWEST, "send", sidecar.url, jobs=[["slow", {"ms": 60_000, "once": True}]]).wait()
+    first.wait_for(lambda said: any(one.get("name") == "slow" for one in said))
+    first.kill()
+    second = bull(NEWEST, "work", sidecar.url, lock=1000)
+    second.wait_for(lambda said: any("end" in one for one in said))
+    checks.check_redelivery(receiver.wait_for(ends(2)), "reclaimed")
+    quiet("bull", sidecar)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_jobs_that_repeat_have_traces_of_their_own(
+    version: str, bull: Bull, start_sidecar: StartSidecar, receiver: Receiver
+) -> None:
+    sidecar = start_sidecar(tracing(receiver, "bull"))
+    worker = bull(version, "work", sidecar.url)
+    bull(version, "schedule", sidecar.url, rounds=3).wait()
+    checks.check_repeated(receiver.wait_for(ends(3)), worker.said, 3)
+
+
+def test_an_idle_worker_makes_no_spans(bull: Bull, start_sidecar: StartSidecar, receiver: Receiver) -> None:
+    sidecar = start_sidecar(tracing(receiver, "bull"))
+    bull(NEWEST, "work", sidecar.url, lock=500)
+    before = sidecar.metric("redspan_commands_total")
+    sidecar.wait_for(lambda: sidecar.metric("redspan_commands_total") > before + 8, "it does not poll")
+    assert receiver.spans == []
+    quiet("bull", sidecar)
