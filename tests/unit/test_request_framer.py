@@ -20,7 +20,11 @@ arguments = st.one_of(
     st.sampled_from([b"mine", b"other", b"", b"*3\r\n$5\r\nLPUSH\r\n$4\r\nmine\r\n"]), st.binary(max_size=700)
 )
 commands = st.builds(lambda name, args: encode([name, *args]), words, st.lists(arguments, max_size=4))
-oddities = st.sampled_from([b"PING\r\n", b"\r\n", b" \n", b"*0\r\n", b"*-10\r\n", b"lpush mine v\n", b"GET a\r\n"])
+lines = [b"PING", b"", b" ", b"lpush mine v", b"GET a", b'"LPUSH" \'mine\' "a\\n"', b'MULTI "unbalanced', b'""']
+oddities = st.one_of(
+    st.sampled_from([b"*0\r\n", b"*-10\r\n"]),
+    st.builds(bytes.__add__, st.sampled_from(lines), st.sampled_from([b"\r\n", b"\n"])),
+)
 streams = st.lists(st.one_of(commands, commands, oddities), min_size=1, max_size=8).map(b"".join)
 
 
@@ -60,6 +64,17 @@ def test_any_cut_reads_the_same_and_keeps_every_byte(stream: bytes, places: list
 @given(stream=streams)
 def test_byte_by_byte_reads_the_same(stream: bytes) -> None:
     assert read([stream[at : at + 1] for at in range(len(stream))]) == read([stream])
+
+
+def test_words_in_quotes_are_read_as_redis_reads_them() -> None:
+    lines = b'"lpush" mine "{\\"id\\": 1}"\r\nLREM \'mine\' "\\x31" \'it\\\'s\'\nGET "mine\nMULTI\r\n'
+    found, plain, _, _ = read([lines])
+    assert found == [
+        (b"LPUSH", [b"lpush", b"mine", b'{"id": 1}']),
+        (b"LREM", [b"LREM", b"mine", b"1", b"it's"]),
+        (b"MULTI", [b"MULTI"]),
+    ]
+    assert plain == 1, "one that cannot be split is refused, and so answered"
 
 
 def test_only_what_may_be_rewritten_is_held() -> None:
@@ -124,7 +139,16 @@ def test_a_huge_count_allocates_nothing() -> None:
 
 @pytest.mark.parametrize(
     "stream",
-    [b"*1\r\n:1\r\n", b"*1\r\n$x\r\n", b"*+1\r\n", b"*2\r\n$4\r\nLREM\r\n$-1\r\n", b"*1" * 40_000, b"P" * 70_000],
+    [
+        b"*1\r\n:1\r\n",
+        b"*1\r\n$x\r\n",
+        b"*+1\r\n",
+        b"*2\r\n$4\r\nLREM\r\n$-1\r\n",
+        b"*1" * 40_000,
+        b"P" * 70_000,
+        b"*-0\r\n",
+        b"GET a\0b\r\n",
+    ],
 )
 def test_what_redis_would_refuse_is_malformed(stream: bytes) -> None:
     framer = RequestFramer(WATCHED, lambda name, key: True, LIMIT)

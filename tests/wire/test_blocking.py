@@ -7,21 +7,23 @@ from contextlib import ExitStack
 import pytest
 import redis
 
+from tests.redis import version
 from tests.wire.corners import JOB, Corner, ask, bulk, command, read_until
 from tests.wire.sockets import blocked, wait_for
 
 COMMANDS = [
     command("BLPOP", "jobs:b", "jobs:c", "0"),
     command("BRPOP", "jobs:b", "0"),
-    command("BLMPOP", "0", "1", "jobs:b", "LEFT"),
     command("BLMOVE", "jobs:b", "work", "LEFT", "LEFT", "0"),
     command("BRPOPLPUSH", "jobs:b", "work", "0"),
 ]
 OTHERS = [
     command("BZPOPMIN", "zset", "0"),
-    command("BZMPOP", "0", "1", "zset", "MIN"),
     command("XREAD", "BLOCK", "0", "STREAMS", "stream", "$"),
 ]
+if version() >= (7,):
+    COMMANDS.append(command("BLMPOP", "0", "1", "jobs:b", "LEFT"))
+    OTHERS.append(command("BZMPOP", "0", "1", "zset", "MIN"))
 
 
 def number(sock_answer: bytes) -> int:

@@ -48,7 +48,8 @@ def test_the_last_replies_are_whole(corner: Corner, direct: redis.Redis) -> None
 
 def test_a_client_that_asks_and_does_not_read(start_corner: StartCorner) -> None:
     """Redis' own limit for replies that wait ends it: redspan takes no more of them than its sockets hold."""
-    with RedisServer(client_output_buffer_limit="normal 4mb 0 0") as server, redis.Redis.from_url(server.url) as client:
+    with RedisServer() as server, redis.Redis.from_url(server.url) as client:
+        client.config_set("client-output-buffer-limit", "normal 4mb 0 0")
         corner = start_corner(server)
         client.set("large", b"x" * 1_000_000)
         with corner.sidecar.connect() as sock:

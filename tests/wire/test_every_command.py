@@ -9,8 +9,8 @@ from tests.wire.corners import Corner, ask, command
 
 ELSEWHERE = {"monitor", "psync", "sync", "quit", "reset", "multi", "subscribe", "psubscribe", "ssubscribe"}
 """They change the connection, and have tests of their own."""
-NEVER = {"shutdown", "debug", "pfselftest", "bgsave", "bgrewriteaof", "save", "failover"}
-"""They end or stop the server, or take long."""
+NEVER = {"shutdown", "debug", "pfselftest", "bgsave", "bgrewriteaof", "save", "failover", "post", "host:"}
+"""They end the server or the connection, or take long."""
 OTHERWISE = {"info", "lolwut", "randomkey", "command"}
 """They answer otherwise each time, or in an order of their own."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.receiver import ReceivedSpan
-from tests.redis import RedisServer, free_port
+from tests.redis import RedisServer, debugging, free_port, version
 from tests.wire.conftest import StartCorner
 from tests.wire.corners import JOB, Corner, command, read_until
 from tests.wire.sockets import wait_for
@@ -72,8 +72,9 @@ def test_a_push_that_is_refused_enqueues_nothing(
 def test_when_nothing_can_be_saved(tmp_path: Path, start_corner: StartCorner) -> None:
     directory = tmp_path / "gone"
     directory.mkdir()
-    with RedisServer(directory, save="3600 1") as server:
+    with RedisServer(directory) as server:
         corner = start_corner(server)
+        assert say(server, 'CONFIG SET save "3600 1"') == "+OK"
         shutil.rmtree(directory)
         assert say(server, "BGSAVE") == "+Background saving started"
         wait_for(lambda: "rdb_last_bgsave_status:err" in say(server, "INFO persistence"), "it could save")
@@ -82,7 +83,7 @@ def test_when_nothing_can_be_saved(tmp_path: Path, start_corner: StartCorner) ->
 
 
 def test_while_a_script_goes_on(start_corner: StartCorner) -> None:
-    with RedisServer(busy_reply_threshold="10") as server:
+    with RedisServer(lua_time_limit="10") as server:
         corner = start_corner(server)
         with server.connect() as busy, corner.sidecar.connect() as sock:
             busy.sendall(command("EVAL", "while true do end", "0"))
@@ -93,11 +94,13 @@ def test_while_a_script_goes_on(start_corner: StartCorner) -> None:
 
 
 def test_while_the_data_are_loaded(start_corner: StartCorner) -> None:
-    with RedisServer(enable_debug_command="yes") as server:
+    with RedisServer(**debugging()) as server:
         corner = start_corner(server)
         with server.connect() as reloading, corner.sidecar.connect() as sock:
-            assert say(server, "DEBUG POPULATE 2000 key 1000") == "+OK"
-            assert say(server, "CONFIG SET loading-process-events-interval-bytes 1024 key-load-delay 1000") == "+OK"
+            # It looks at its clients every 2 MB that it loads.
+            assert say(server, "CONFIG SET rdbcompression no") == "+OK"
+            assert say(server, "DEBUG POPULATE 15000 key 1000") == "+OK"
+            assert say(server, "CONFIG SET key-load-delay 150") == "+OK"
             reloading.sendall(command("DEBUG", "RELOAD"))
             wait_for(lambda: line(sock, command("SET", "a", "")).startswith(b"-LOADING "), "not loading")
             refused(corner, "LOADING", sock)
@@ -105,21 +108,25 @@ def test_while_the_data_are_loaded(start_corner: StartCorner) -> None:
             corner.follows(sock)
 
 
+def node(directory: Path) -> RedisServer:
+    directory.mkdir()
+    # The usual port of its bus may be in use: it is one that the system gives to clients.
+    options: dict[str, Any] = {"cluster_port": str(free_port())} if version() >= (7,) else {}
+    return RedisServer(directory, cluster_enabled="yes", **options)
+
+
+def bus(server: RedisServer) -> str:
+    return say(server, "CLUSTER NODES").partition("@")[2].split()[0]
+
+
 def test_what_a_cluster_says(tmp_path: Path, start_corner: StartCorner) -> None:
     """MOVED and ASK are for the client to follow; the hint names a node and not the proxy."""
-    # The usual port of its bus is one that the system gives to clients.
-    buses = [free_port(), free_port()]
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    with (
-        RedisServer(tmp_path / "one", cluster_enabled="yes", cluster_port=str(buses[0])) as one,
-        RedisServer(tmp_path / "two", cluster_enabled="yes", cluster_port=str(buses[1])) as two,
-    ):
+    with node(tmp_path / "one") as one, node(tmp_path / "two") as two:
         corner, other = start_corner(one), start_corner(two)
         with corner.sidecar.connect() as sock, other.sidecar.connect() as elsewhere:
             assert line(sock, PUSH) == b"-CLUSTERDOWN Hash slot not served\r\n"
-            assert say(one, "CLUSTER ADDSLOTSRANGE 0 16383") == "+OK"
-            assert say(one, f"CLUSTER MEET 127.0.0.1 {two.port} {buses[1]}") == "+OK"
+            assert line(sock, command("CLUSTER", "ADDSLOTS", *map(str, range(16384)))) == b"+OK\r\n"
+            assert say(one, f"CLUSTER MEET 127.0.0.1 {two.port} {bus(two)}") == "+OK"
             wait_for(lambda: all("state:ok" in say(node, "CLUSTER INFO") for node in (one, two)), "no cluster")
             slot = int(say(one, "CLUSTER KEYSLOT jobs:a")[1:])
             assert refused(other, "MOVED", elsewhere) == b"-MOVED %d 127.0.0.1:%d\r\n" % (slot, one.port)

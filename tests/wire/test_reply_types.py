@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.redis import RedisServer
+from tests.redis import RedisServer, debugging
 from tests.sidecar import Sidecar
 from tests.wire.conftest import StartScripted
 from tests.wire.corners import JOB, Corner, bulk, command, settings
@@ -23,7 +23,7 @@ PUSH = command("RPUSH", "jobs:a", JOB)
 def talkative(_receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corner]:
     """A Redis with DEBUG PROTOCOL, which says what it is asked for."""
     with (
-        RedisServer(enable_debug_command="yes") as server,
+        RedisServer(**debugging()) as server,
         Sidecar(tmp_path_factory.mktemp("talkative"), settings(server, _receiver)) as sidecar,
     ):
         yield Corner(server, sidecar, _receiver)

@@ -62,7 +62,7 @@ def test_a_subscription_that_is_not_allowed(start_corner: StartCorner) -> None:
     with RedisServer() as server:
         corner = start_corner(server)
         with server.connect() as sock:
-            ask(sock, b"ACL SETUSER limited on nopass ~* &ours:* +@all\r\n")
+            ask(sock, b"ACL SETUSER limited on nopass ~* resetchannels &ours:* +@all\r\n")
         for protocol in ("2", "3"):
             with corner.sidecar.connect() as sock:
                 ask(sock, command("HELLO", protocol, "AUTH", "limited", "any"))
@@ -135,7 +135,8 @@ class TestTracking:
 
 def test_a_subscriber_that_does_not_read_is_closed_by_redis(start_corner: StartCorner) -> None:
     """envoy#46354: what is not read must neither fill the proxy, nor keep Redis from its own limit."""
-    with RedisServer(client_output_buffer_limit="pubsub 4mb 0 0") as server, redis.Redis.from_url(server.url) as direct:
+    with RedisServer() as server, redis.Redis.from_url(server.url) as direct:
+        direct.config_set("client-output-buffer-limit", "pubsub 4mb 0 0")
         corner = start_corner(server)
         before = resident_memory(corner.sidecar.pid)
         with corner.sidecar.connect() as sock:
