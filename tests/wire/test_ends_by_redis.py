@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from functools import partial
 
 import redis
 
@@ -61,6 +62,7 @@ def test_a_client_that_asks_and_does_not_read(start_corner: StartCorner) -> None
                 with contextlib.suppress(OSError):
                     sock.sendall(command("GET", "large"))
                 asked += 1
+                wait_for(partial(_answered, client, asked), "not read")
             got = 0
             with contextlib.suppress(ConnectionResetError):
                 while chunk := sock.recv(1 << 20):
@@ -80,6 +82,12 @@ def test_redis_is_shut_down_by_a_client(start_corner: StartCorner) -> None:
             assert closed_by_peer(sock)
             assert _end(waiting)
         wait_for(lambda: corner.sidecar.metric("redspan_connections") == 0, "left open")
+
+
+def _answered(client: redis.Redis, count: int) -> bool:
+    """So many GETs, or nobody is there any more to be answered."""
+    calls = client.info("commandstats").get("cmdstat_get", {"calls": 0})["calls"]
+    return calls == count or len(client.client_list()) == 1
 
 
 def _end(sock: socket.socket) -> bool:
