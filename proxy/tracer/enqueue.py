@@ -29,13 +29,15 @@ def enqueue(book: Book, seen: Seen) -> None:
             _leave(late.stay, span, event)
         _again(book, job, seen, span, late)
         late.links += span.links
-        _pair(book, late, span, seen)
+        book.note(job, span)
+        _pair(book, job, late, span, seen)
         return
     stay = _moved(book, job, span, event)
     if known and stay is None:
         _again(book, job, seen, span)
     job.status = Status.ENQUEUED
     aside = 0 if stay is None or not stay.since else max(0, event.at - stay.since)
+    book.note(job, span)
     links = span.links if stay is None else (*stay.links, *span.links)
     job.enqueued(Waiting(context, event.done, links, before=aside), named=named)
     if event.number >= 0:
@@ -60,6 +62,7 @@ def schedule(book: Book, seen: Seen) -> None:
     if job.deliveries:
         _again(book, job, seen, span)
     job.status = Status.SCHEDULED
+    book.note(job, span)
     job.enqueued(Waiting(context, event.done, span.links, scheduled=True, key=event.key, due=due), named=named)
 
 
@@ -144,7 +147,7 @@ def _describe_enqueue(book: Book, seen: Seen, span: Span) -> None:
     book.name_client(seen, span)
 
 
-def _pair(book: Book, delivery: Delivery, enqueue: Span, seen: Seen) -> None:
+def _pair(book: Book, job: Job, delivery: Delivery, enqueue: Span, seen: Seen) -> None:
     """The consumer was faster than the producer's reply: put the two together after all."""
     event = seen.event
     delivery.paired = True
@@ -167,6 +170,7 @@ def _pair(book: Book, delivery: Delivery, enqueue: Span, seen: Seen) -> None:
         if not event.ref:
             dequeue.facts[a.PAIRING] = "digest"
         delivery.trace_id, delivery.sampled, delivery.flags = enqueue.trace_id, enqueue.sampled, enqueue.flags
+        book.index.joined(job, enqueue.trace_id)
     book.release(delivery)
 
 

@@ -99,3 +99,4 @@ def _tell(book: Book, seen: Seen, job: Job, delivery: Delivery, told: Descriptio
     if not told.verified and context.span_id and context.span_id not in job.enqueues:
         dequeue.facts[a.PARENT_UNVERIFIED] = True
     delivery.trace_id, delivery.sampled, delivery.flags = context.trace_id, context.sampled, context.flags
+    book.index.joined(job, context.trace_id)
