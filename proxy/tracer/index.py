@@ -1,6 +1,8 @@
 """Recent jobs and their timelines, for those who ask.
 
-Found by job id, trace id and correlation id at once, by anything else with a look at each.  Pure.  It is fed by the lifecycle: `heard` with every event of a job, `note` with every span of one.  Both only take
+Found by job id, trace id and correlation id at once, by anything else with a look at each.
+
+Pure.  It is fed by the lifecycle: `heard` with every event of a job, `note` with every span of one.  Both only take
 references; what a page shows is made when it is asked for.  The job heard of longest ago goes first when there are
 too many, or when they take too much memory.
 """

@@ -53,10 +53,10 @@ def test_what_is_kept_until_a_restart() -> None:
     new = Settings(
         listeners=(Listener("h:1", service_name="b"),),
         relay=Relay(workers=4),
-        admin=Admin("h:2", ready_requires_upstream=True),
+        admin=Admin("h:2", token_file="t"),
     )
     got = applicable(old, new)
-    assert got == Settings(listeners=new.listeners, admin=Admin(old.admin.bind, ready_requires_upstream=True))
+    assert got == Settings(listeners=new.listeners, admin=Admin(old.admin.bind, token_file="t"))
     assert applicable(old, Settings(listeners=(Listener("h:3", service_name="b"),))).listeners == old.listeners
     assert applicable(old, Settings(listeners=(Listener(), Listener("h:1")))).listeners == old.listeners
 
@@ -79,7 +79,7 @@ def test_a_session_in_the_midst_of_a_command(tmp_path: Path, cut: int) -> None:
     shared = RelayContext(*context(tmp_path, "old"), lambda _: None, lambda reason, _, _detail: notices.append(reason))
     session = Session(shared, 1, "here", "there", "")
     assert session.client_data(b"PING\r\n", 1) == b"PING\r\n"
-    session.upstream_data(b"+PONG\r\n", 1, ready_requires_upstream=True)
+    session.upstream_data(b"+PONG\r\n", 1, True)
     command = push(b"old")
     sent = session.client_data(command[:cut], 1)
     shared.adopt(*context(tmp_path, "new"), inject=True, max_inspect=1 << 20)
@@ -87,7 +87,7 @@ def test_a_session_in_the_midst_of_a_command(tmp_path: Path, cut: int) -> None:
     sent += session.client_data(command[cut:], 1)
     assert sent == command
     assert b"traceparent" in session.client_data(push(b"new"), 1)
-    session.upstream_data(b":1\r\n:1\r\n", 1, ready_requires_upstream=True)
+    session.upstream_data(b":1\r\n:1\r\n", 1, True)
     assert session.client_data(command, 1) == command
     assert notices == []
     assert not session.blind
