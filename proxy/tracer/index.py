@@ -15,6 +15,7 @@ from typing import Final
 
 from proxy.events import JobEvent
 from proxy.frameworks.base import Fields
+from proxy.tracer import attributes as a
 from proxy.tracer.entry import Entry, Lookup, Wanted
 from proxy.tracer.jobs import Job, Status
 from proxy.tracer.span import Operation, Span
@@ -121,6 +122,11 @@ class Index:
             self.joined(job, span.trace_id)
             entry.heard = max(entry.heard, span.end)
             self._count(span)
+            if span.operation is Operation.DEQUEUE:
+                # Where the framework has no name for its workers, their connections have one.
+                facts = span.facts
+                worker = facts.get(a.WORKER_ID) or facts.get(a.CLIENT_NAME) or facts.get(a.CLIENT_ADDRESS)
+                entry.worker = str(worker) if worker else entry.worker
         self._touched(entry, job)
 
     def dropped(self, job: Job, span: Span | None) -> None:

@@ -23,6 +23,7 @@ Shown: TypeAlias = dict[str, Any]
 SPANS_LIMIT: Final = 2000
 """Spans of one trace that are shown."""
 _DEPTH_LIMIT: Final = 50
+_WORDS: Final = {Operation.ENQUEUE: "enqueued", Operation.DEQUEUE: "delivered"}
 
 
 class Views:
@@ -267,9 +268,7 @@ def _timeline(spans: Iterable[Span]) -> Iterable[Shown]:
             status = str(span.facts.get(a.STATUS, "")) or "ended"
             happened.append((span.end, {"success": "succeeded", "failure": "failed"}.get(status, status), span.error))
         else:
-            word = {"queue.enqueue": "enqueued", "queue.dequeue": "delivered"}.get(
-                str(span.operation), str(span.operation)
-            )
+            word = _WORDS.get(span.operation, str(span.operation))
             happened.append((span.end, word, span.error))
         happened += [(event.at, event.name, "") for event in span.events]
     for at, word, error in sorted(happened, key=lambda one: one[0]):
