@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from proxy import ENDING, __version__
+from proxy.watch.commands import COMMANDS
 
 if TYPE_CHECKING:
     from proxy.config.sources import Loaded
@@ -183,3 +184,7 @@ def _complain(lines: Iterable[str], *, word: str = "error", style: str = "bold r
     console = Console(stderr=True, soft_wrap=True)
     for line in lines:
         console.print(Text.assemble((f"{word}: ", style), line))
+
+
+for _command in COMMANDS:
+    main.add_command(_command)

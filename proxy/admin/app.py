@@ -1,26 +1,31 @@
-"""The pages that the tracer serves: /metrics, and an index. Connections come from the parent, one request each."""
+"""The pages that the tracer serves. Connections come from the parent, one request each."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
+
+from proxy.admin.problem import problem
 
 INDEX: Final = """redspan
 
 /metrics   for Prometheus
 /healthz   200 while the relay runs
 /readyz    200 while it takes clients
+/ui        recent jobs and their traces
+/api/jobs  the same as JSON; also /api/jobs/ID, /api/traces/ID, /api/queues, /api/workers, /api/config, /api/events
 """
 
 CONNECTIONS_LIMIT: Final = 64
@@ -31,7 +36,9 @@ Metrics = Callable[[str], tuple[bytes, str]]
 """From an Accept header to a page and its content type."""
 
 
-def create_app(metrics: Metrics) -> Starlette:
+def create_app(metrics: Metrics, routes: Sequence[BaseRoute] = (), middleware: Sequence[Middleware] = ()) -> Starlette:
+    """``routes`` come besides ``/metrics``; ``middleware`` stands in front of all."""
+
     async def show_metrics(request: Request) -> Response:
         page, content_type = metrics(request.headers.get("accept", ""))
         return Response(page, headers={"Content-Type": content_type})
@@ -40,22 +47,39 @@ def create_app(metrics: Metrics) -> Starlette:
         return PlainTextResponse(INDEX)
 
     return Starlette(
-        routes=[Route("/metrics", show_metrics), Route("/", show_index)],
+        routes=[Route("/metrics", show_metrics), Route("/", show_index), *routes],
+        middleware=middleware,
         exception_handlers={HTTPException: _problem, Exception: _bug},
     )
 
 
 async def _problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _problem_json(error.status_code, error.detail)
+    return problem(error.status_code, error.detail, headers=error.headers)
 
 
 async def _bug(_: Request, _error: Exception) -> Response:
-    return _problem_json(500, "Internal Server Error")
+    return problem(500, "Internal Server Error")
 
 
-def _problem_json(status: int, title: str) -> Response:
-    return JSONResponse({"title": title, "status": status}, status, media_type="application/problem+json")
+class Deadline:
+    """When a connection is cut off, unless whoever serves it puts that off."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def of(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.put_off()
+
+    def put_off(self) -> None:
+        """By the whole time, from now on."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None and not self._transport.is_closing():
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._transport.abort)
 
 
 class AdminServer:
@@ -89,12 +113,14 @@ class AdminServer:
 
     async def _serve(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        deadline = Deadline(ANSWER_TIMEOUT)
+
+        def protocol() -> asyncio.Protocol:
+            return H11Protocol(config=self._config, server_state=self._state, app_state={"deadline": deadline})
+
         try:
-            transport, _ = await loop.connect_accepted_socket(self._protocol, sock)
+            transport, _ = await loop.connect_accepted_socket(protocol, sock)
         except OSError:
             sock.close()
             return
-        loop.call_later(ANSWER_TIMEOUT, transport.abort)
-
-    def _protocol(self) -> asyncio.Protocol:
-        return H11Protocol(config=self._config, server_state=self._state, app_state={})
+        deadline.of(transport)

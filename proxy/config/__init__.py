@@ -35,6 +35,7 @@ from proxy.config.frameworks import (
     TaskiqSettings,
     ZsetSettings,
 )
+from proxy.config.links import TraceLinks
 from proxy.config.tls import ClientTls, ServerTls, UpstreamTls, unreadable, wrong
 from proxy.config.values import (
     BatchSize,
@@ -46,6 +47,7 @@ from proxy.config.values import (
     Endpoint,
     KeyPath,
     Name,
+    Natural,
     Rate,
     Secret,
     Section,
@@ -72,6 +74,7 @@ __all__ = [
     "Frameworks",
     "GoRedisWorkQueueSettings",
     "HueySettings",
+    "Index",
     "JobPaths",
     "ListSettings",
     "Listener",
@@ -84,6 +87,7 @@ __all__ = [
     "StreamSettings",
     "StreaqSettings",
     "TaskiqSettings",
+    "TraceLinks",
     "Tracing",
     "UpstreamTls",
     "ZsetSettings",
@@ -267,11 +271,24 @@ class Tracing(Section, frozen=True):
         return ", ".join([*to, *["the console"] * bool(self.console_exporter)]) or "to nobody"
 
 
+class Index(Section, frozen=True):
+    """The recent jobs that ``/api`` and ``/ui`` show."""
+
+    jobs: Natural = 10_000
+    """So many of them at most; 0: none are kept."""
+    bytes: Size = 16 * 1024 * 1024
+    """Memory they may take, as estimated."""
+
+
 class Admin(Section, frozen=True):
-    """Metrics and probes."""
+    """Metrics, probes and pages."""
 
     bind: Bind = "127.0.0.1:9464"
-    """Where ``/metrics``, ``/healthz`` and ``/readyz`` are served."""
+    """Where ``/metrics``, ``/healthz``, ``/readyz``, ``/api`` and ``/ui`` are served."""
+    token_file: str = ""
+    """A file with the token that ``/api`` and ``/ui`` ask for. Off loopback, there are none without it."""
+    trace_links: TraceLinks = TraceLinks()
+    """Where a trace can be looked at."""
     ready_requires_upstream: bool = False
     """Ready only while Redis answers. Takes the application out of service together with Redis."""
 
@@ -300,8 +317,10 @@ class Settings(Section, frozen=True):
     """What is recognised."""
     tracing: Tracing = Tracing()
     """The half that makes spans."""
+    index: Index = Index()
+    """The recent jobs that are shown."""
     admin: Admin = Admin()
-    """Metrics and probes."""
+    """Metrics, probes and pages."""
     log: Log = Log()
     """redspan's own log."""
 
@@ -323,4 +342,7 @@ class Settings(Section, frozen=True):
         yield from self.frameworks.conflicts()
         if self.tracing.identity_key_file:
             yield from unreadable(("tracing", "identity_key_file"), self.tracing.identity_key_file, "a key")
+        if self.admin.token_file:
+            yield from unreadable(("admin", "token_file"), self.admin.token_file, "a token")
+        yield from self.admin.trace_links.conflicts(("admin", "trace_links"))
         yield from collector.conflicts(self.tracing.collectors())

@@ -51,7 +51,13 @@ def applicable(old: Settings, new: Settings) -> Settings:
 
 def tracer_differs(old: Settings, new: Settings) -> bool:
     """Whether a tracer with the one would do anything else than with the other."""
-    return (old.tracing, old.frameworks, old.listeners) != (new.tracing, new.frameworks, new.listeners)
+    return _for_the_tracer(old) != _for_the_tracer(new)
+
+
+def _for_the_tracer(settings: Settings) -> tuple[object, ...]:
+    admin = settings.admin
+    pages = (admin.token_file, admin.trace_links)
+    return settings.tracing, settings.frameworks, settings.listeners, settings.index, pages
 
 
 _ABSENT: Final = (None, _NOT_SET)

@@ -35,6 +35,8 @@ def policy(settings: Settings) -> Policy:
         max_age=int(settings.tracing.relation.max_age * 1e9),
         linked=frozenset(name for name, section in sections.items() if section.relation == "link"),
         without_process=frozenset(name for name, section in sections.items() if not section.process_span),
+        indexed=settings.index.jobs,
+        indexed_bytes=settings.index.bytes,
         services={one.bind: one.service_name for one in settings.listeners if one.service_name},
     )
 

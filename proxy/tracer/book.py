@@ -14,6 +14,7 @@ from proxy.context.traceparent import RANDOM, SAMPLED, SpanContext
 from proxy.events import Carry, Connection, JobEvent, digest
 from proxy.frameworks.base import Fields, Framework
 from proxy.tracer import attributes as a
+from proxy.tracer.index import Index
 from proxy.tracer.jobs import Delivery, Description, Job, JobKey, Jobs, Status
 from proxy.tracer.measures import Measures
 from proxy.tracer.span import JobFacts, Kind, Link, Operation, Span
@@ -42,6 +43,10 @@ class Policy(msgspec.Struct, frozen=True):
     """Jobs that are remembered: about 1 kB each while they wait, 2 kB while they run."""
     keep: int = 3600 * 10**9
     """ns that a job nobody hears of is remembered."""
+    indexed: int = 0
+    """Jobs that are kept to be shown, whether they go on or not."""
+    indexed_bytes: int = 16 * 2**20
+    """Bytes that these may take."""
 
 
 class Seen(msgspec.Struct, gc=False):
@@ -59,6 +64,8 @@ class Seen(msgspec.Struct, gc=False):
     carry: Carry = Carry.NONE
     described: Description | None = None
     """What was said of a job that this event only refers to."""
+    job: Job | None = None
+    """The job that it is about, once it is known."""
 
     def span(self, operation: Operation, kind: Kind, context: SpanContext, span_id: bytes) -> Span:
         """A span in the context's trace, over the command; no parent yet."""
@@ -112,16 +119,17 @@ class Book:
         self.descriptions: Final[OrderedDict[JobKey, Description]] = OrderedDict()
         """Of jobs that nobody has queued or taken yet, as far as is known here."""
         self._expected: Final[OrderedDict[tuple[str, int, str, bytes], Link]] = OrderedDict()
+        self.index: Final = Index(policy.indexed, policy.indexed_bytes)
         self.spans: list[Span] = []
         """Finished since they were last taken."""
 
     def job(self, seen: Seen, status: Status) -> tuple[Job, bool]:
         """The job that an event is about, and whether it was known."""
         key, now = self.key(seen), seen.event.done
-        job = self.jobs.get(key, now)
+        job = seen.job = self.jobs.get(key, now)
         if job is not None:
             return job, True
-        job = self.jobs.add(key, status, now)
+        job = seen.job = self.jobs.add(key, status, now)
         job.description = self.descriptions.pop(key, None)
         for old in self.jobs.excess():
             self.measures.evicted += 1
@@ -129,7 +137,13 @@ class Book:
         return job, False
 
     def known(self, seen: Seen) -> Job | None:
-        return self.jobs.get(self.key(seen), seen.event.done)
+        seen.job = self.jobs.get(self.key(seen), seen.event.done)
+        return seen.job
+
+    def note(self, job: Job, span: Span | None) -> None:
+        """For the index: this span is the job's; None: its state has changed."""
+        if self.index.limit:
+            self.index.note(job, span)
 
     def key(self, seen: Seen) -> JobKey:
         """Which job an event is about: by reference, by what names it while it is held, or by what is in it."""
@@ -207,6 +221,7 @@ class Book:
     def drop(self, job: Job, delivery: Delivery) -> None:
         """It was none."""
         self.close(delivery)
+        self.index.dropped(job, delivery.dequeue)
         delivery.dequeue = None
         job.deliveries.remove(delivery)
 

@@ -120,6 +120,7 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
         book.measures.flight(label(span.job), int(delivery.counted))
         if delivery.framework.end is End.NEXT_POP:
             book.popped.setdefault(delivery.conn, []).append((job, delivery))
+    book.note(job, span)
     if not delivery.paired or delivery.claimed:
         delivery.dequeue = span
         book.held.append((span.end + HOLD, delivery))

@@ -40,13 +40,15 @@ def enqueue(book: Book, seen: Seen) -> None:
         late.links += span.links
         if job.description is not None and has_own_id(seen):
             tell(book, seen, job, late, job.description)
-        _pair(book, late, span, seen)
+        book.note(job, span)
+        _pair(book, job, late, span, seen)
         return
     stay = _moved(book, job, span, event)
     if known and stay is None:
         _again(book, job, seen, span)
     job.status = Status.ENQUEUED
     aside = 0 if stay is None or not stay.since else max(0, event.at - stay.since)
+    book.note(job, span)
     links = span.links if stay is None else (*stay.links, *span.links)
     job.enqueued(Waiting(context, event.done, links, before=aside), named=named)
     if event.number >= 0 and event.op is Op.ENQUEUE:
@@ -80,6 +82,7 @@ def schedule(book: Book, seen: Seen) -> None:
     if job.deliveries:
         _again(book, job, seen, span)
     job.status = Status.SCHEDULED
+    book.note(job, span)
     job.enqueued(Waiting(context, event.done, span.links, scheduled=True, key=event.key, due=due), named=named)
 
 
@@ -181,7 +184,7 @@ def _describe_enqueue(book: Book, seen: Seen, span: Span) -> None:
     book.name_client(seen, span)
 
 
-def _pair(book: Book, delivery: Delivery, enqueue: Span, seen: Seen) -> None:
+def _pair(book: Book, job: Job, delivery: Delivery, enqueue: Span, seen: Seen) -> None:
     """The consumer was faster than the producer's reply: put the two together after all."""
     event = seen.event
     delivery.paired = True
@@ -204,6 +207,7 @@ def _pair(book: Book, delivery: Delivery, enqueue: Span, seen: Seen) -> None:
         if not event.ref:
             dequeue.facts[a.PAIRING] = "digest"
         delivery.trace_id, delivery.sampled, delivery.flags = enqueue.trace_id, enqueue.sampled, enqueue.flags
+        book.index.joined(job, enqueue.trace_id)
     book.release(delivery)
 
 

@@ -12,6 +12,7 @@ import msgspec
 from proxy.context.traceparent import SpanContext
 from proxy.events import Carry, Verdict
 from proxy.frameworks.base import Fields, Framework
+from proxy.tracer.entry import Entry
 from proxy.tracer.span import JobFacts, Link, Span, SpanEvent
 
 JobKey = tuple[str, int, str, bytes, int]
@@ -146,6 +147,8 @@ class Job(msgspec.Struct):
     """Attempts that have failed, for jobs that do not say which one this is."""
     description: Description | None = None
     """Of a job that is known by reference."""
+    entry: Entry | None = None
+    """What the index has of it."""
 
     def enqueued(self, stay: Waiting, *, named: bool = False) -> None:
         """It waits once more; ``named``: with the context of an enqueue before this one."""

@@ -30,6 +30,7 @@ from proxy.tracer import settle
 from proxy.tracer.book import HOLD, Book, Policy, Seen, label
 from proxy.tracer.dequeue import claim, dequeue
 from proxy.tracer.enqueue import enqueue, schedule
+from proxy.tracer.index import Index
 from proxy.tracer.jobs import Status, Waiting
 from proxy.tracer.measures import Measures
 from proxy.tracer.reference import complete, describe, forget_descriptions
@@ -43,6 +44,10 @@ class Lifecycle:
     @property
     def measures(self) -> Measures:
         return self._book.measures
+
+    @property
+    def index(self) -> Index:
+        return self._book.index
 
     def feed(self, worker: int, record: Record) -> list[Span]:
         """Take a record of a relay worker in; the spans that it finished."""
@@ -71,6 +76,7 @@ class Lifecycle:
             book.release(book.held.popleft()[1])
         settle.in_silence(book, now)
         for job in book.jobs.expired(now):
+            book.index.expired(job)
             book.forget(job)
         forget_descriptions(book, now)
         return self._finished()
@@ -104,6 +110,8 @@ class Lifecycle:
                 seen.service = book.policy.services.get(connection.listener, "")
             complete(book, seen)
             handler(book, seen)
+            if seen.job is not None and book.policy.indexed:
+                book.index.heard(seen.job, event, seen.fields)
 
     def _connection(self, worker: int, record: Connection) -> None:
         conn = (worker, record.conn)

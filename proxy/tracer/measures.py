@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from typing import Final
 
 BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0)
@@ -12,18 +13,22 @@ Label = tuple[str, str]
 """Framework and queue."""
 
 _LABELS: Final = 1000
+_RECENT: Final = 200
 
 
 class Histogram:
-    __slots__ = ("counts", "total")
+    __slots__ = ("counts", "recent", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
+        self.recent: deque[float] = deque(maxlen=_RECENT)
+        """The latest ones, seconds."""
 
     def observe(self, seconds: float) -> None:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
+        self.recent.append(seconds)
 
 
 class Measures:

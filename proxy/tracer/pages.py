@@ -1,14 +1,20 @@
-"""The tracer's own numbers, for the pages of `proxy.admin.app`."""
+"""The tracer's own numbers and jobs, for the pages of `proxy.admin.app`."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from starlette.middleware import Middleware
+
 from proxy import assembly, usage
+from proxy.admin.api import api_routes
 from proxy.admin.app import AdminServer, create_app
+from proxy.admin.guard import Guard
 from proxy.admin.metrics import Queues, Reading, TracerCollector, by_queue, render
 from proxy.tracer.export.pipeline import BUCKETS, ExportStats
 from proxy.tracer.measures import BOUNDS
+from proxy.tracer.views import Views
 
 if TYPE_CHECKING:
     from proxy.tracer.process import Tracer
@@ -22,7 +28,16 @@ def admin_server(tracer: Tracer) -> AdminServer:
         lambda reading: _own(tracer, reading),
         lambda reading: _jobs(tracer, reading, collector.queues),
     )
-    return AdminServer(create_app(lambda accept: render(collector, accept)))
+    settings = tracer.settings
+    views = Views(
+        settings,
+        tracer.lifecycle.index,
+        tracer.lifecycle.measures,
+        time.time_ns,
+        service=settings.tracing.service_name or "redspan",
+    )
+    guard = Middleware(Guard, bind=settings.admin.bind_address, token_file=settings.admin.token_file)
+    return AdminServer(create_app(lambda accept: render(collector, accept), api_routes(views), [guard]))
 
 
 def _own(tracer: Tracer, reading: Reading) -> None:

@@ -130,3 +130,4 @@ def tell(book: Book, seen: Seen, job: Job, delivery: Delivery, told: Description
     if not told.verified and context.span_id and context.span_id not in job.enqueues:
         dequeue.facts[a.PARENT_UNVERIFIED] = True
     delivery.trace_id, delivery.sampled, delivery.flags = context.trace_id, context.sampled, context.flags
+    book.index.joined(job, context.trace_id)

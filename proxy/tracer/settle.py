@@ -219,7 +219,10 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
     begun = delivery.started or delivery.at
     last = max(delivery.over or at, begun)
     book.measures.processed(label(facts), last - begun)
+    if job.entry is not None and delivery.worker:
+        job.entry.worker = delivery.worker
     if facts.framework in book.policy.without_process:
+        book.note(job, None)
         return
     span = Span(
         operation=Operation.PROCESS,
@@ -241,6 +244,7 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
     if inferred:
         span.facts[a.END_INFERRED] = True
     book.spans.append(span)
+    book.note(job, span)
 
 
 def _describe_end(delivery: Delivery, span: Span) -> None:

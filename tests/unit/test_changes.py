@@ -50,9 +50,13 @@ def test_secrets_differ_although_they_look_the_same() -> None:
 
 def test_what_is_kept_until_a_restart() -> None:
     old = Settings(listeners=(Listener("h:1", service_name="a"),))
-    new = Settings(listeners=(Listener("h:1", service_name="b"),), relay=Relay(workers=4), admin=Admin("h:2", True))
+    new = Settings(
+        listeners=(Listener("h:1", service_name="b"),),
+        relay=Relay(workers=4),
+        admin=Admin("h:2", token_file="t"),
+    )
     got = applicable(old, new)
-    assert got == Settings(listeners=new.listeners, admin=Admin(old.admin.bind, True))
+    assert got == Settings(listeners=new.listeners, admin=Admin(old.admin.bind, token_file="t"))
     assert applicable(old, Settings(listeners=(Listener("h:3", service_name="b"),))).listeners == old.listeners
     assert applicable(old, Settings(listeners=(Listener(), Listener("h:1")))).listeners == old.listeners
 

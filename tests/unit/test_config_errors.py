@@ -132,7 +132,7 @@ class TestProblems:
             (
                 "endpoint: x",
                 "endpoint",
-                "a known key, found endpoint (there are listeners, relay, frameworks, tracing, admin, log)",
+                "a known key, found endpoint (there are listeners, relay, frameworks, tracing, index, admin, log)",
             ),
         ],
     )

@@ -1,0 +1,268 @@
+"""Recent jobs and their timelines, for those who ask.
+
+Found by job id, trace id and correlation id at once, by anything else with a look at each.
+
+Pure.  It is fed by the lifecycle: `heard` with every event of a job, `note` with every span of one.  Both only take
+references; what a page shows is made when it is asked for.  The job heard of longest ago goes first when there are
+too many, or when they take too much memory.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from proxy.events import JobEvent
+from proxy.frameworks.base import Fields
+from proxy.tracer import attributes as a
+from proxy.tracer.entry import Entry, Lookup, Wanted
+from proxy.tracer.jobs import Job, Status
+from proxy.tracer.span import Operation, Span
+
+SPANS_LIMIT: Final = 64
+"""Spans kept of one job: the first, and the latest."""
+QUEUES_LIMIT: Final = 1000
+"""Queues that rates are known of; the rest counts as the queue ``other``."""
+
+_ENTRY_SIZE: Final = 1000
+_SPAN_SIZE: Final = 700
+_SECONDS: Final = 60
+_SLOT: Final = 5 * 10**9
+_SLOTS: Final = _SECONDS // 5 + 1
+
+ENQUEUED, DELIVERED, SUCCEEDED, FAILED = range(4)
+
+
+class Rates:
+    """What happened on a queue in the last minute."""
+
+    __slots__ = ("_counts", "_stamps")
+
+    def __init__(self) -> None:
+        self._stamps = [0] * _SLOTS
+        self._counts = [[0, 0, 0, 0] for _ in range(_SLOTS)]
+
+    def count(self, what: int, at: int) -> None:
+        stamp = at // _SLOT
+        slot = stamp % _SLOTS
+        if self._stamps[slot] != stamp:
+            self._stamps[slot] = stamp
+            self._counts[slot] = [0, 0, 0, 0]
+        self._counts[slot][what] += 1
+
+    def per_second(self, now: int) -> tuple[float, ...]:
+        """Of each of the four, over the last minute; the slot that is not over yet is left out."""
+        last = now // _SLOT
+        sums = [0, 0, 0, 0]
+        for stamp, counts in zip(self._stamps, self._counts, strict=True):
+            if last - _SLOTS < stamp < last:
+                sums = [total + count for total, count in zip(sums, counts, strict=True)]
+        return tuple(total / _SECONDS for total in sums)
+
+
+class Index:
+    """At most ``jobs`` jobs, in about ``size`` bytes."""
+
+    def __init__(self, jobs: int, size: int) -> None:
+        self.limit: Final = jobs
+        self.size_limit: Final = size
+        self.size = 0
+        self.rates: Final[dict[tuple[str, str], Rates]] = {}
+        """By framework and queue."""
+        self.changed: dict[int, Entry] | None = None
+        """Jobs something was heard of, by serial, since somebody put a new dict here; None: nobody watches."""
+        self._entries: Final[OrderedDict[int, Entry]] = OrderedDict()
+        self._by_id: Final = Lookup()
+        self._by_trace: Final = Lookup()
+        self._by_correlation: Final = Lookup()
+        self._serial = 0
+        self._touch = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # ---- what the lifecycle says
+
+    def heard(self, job: Job, event: JobEvent, fields: Fields) -> None:
+        """An event was about the job."""
+        entry = job.entry
+        if entry is None or entry.gone:
+            entry = self._enter(job, event, fields)
+        elif event.value and fields is not entry.fields:
+            entry.fields = fields
+        if fields.correlation_id != entry.correlation_id and fields.correlation_id:
+            if entry.correlation_id:
+                self._by_correlation.remove(entry.correlation_id, entry)
+            entry.correlation_id = fields.correlation_id
+            self._by_correlation.add(fields.correlation_id, entry)
+        if event.worker:
+            entry.worker = event.worker
+        entry.heard = max(entry.heard, event.done)
+        self._touched(entry, job)
+
+    def note(self, job: Job, span: Span | None) -> None:
+        """A span, which may still change until it is exported, is one of the job; None: only its state is new."""
+        entry = job.entry
+        if entry is None or entry.gone:
+            if span is None:
+                return
+            entry = self._enter_as(job, span)
+        if span is not None:
+            entry.spans.append(span)
+            entry.size += _SPAN_SIZE
+            self.size += _SPAN_SIZE
+            if len(entry.spans) > SPANS_LIMIT:
+                del entry.spans[1]
+                entry.cut += 1
+                entry.size -= _SPAN_SIZE
+                self.size -= _SPAN_SIZE
+            if span.job.queue:
+                entry.queue = span.job.queue
+            self.joined(job, span.trace_id)
+            entry.heard = max(entry.heard, span.end)
+            self._count(span)
+            if span.operation is Operation.DEQUEUE:
+                # Where the framework has no name for its workers, their connections have one.
+                facts = span.facts
+                worker = facts.get(a.WORKER_ID) or facts.get(a.CLIENT_NAME) or facts.get(a.CLIENT_ADDRESS)
+                entry.worker = str(worker) if worker else entry.worker
+        self._touched(entry, job)
+
+    def dropped(self, job: Job, span: Span | None) -> None:
+        """The span was none of the job after all."""
+        entry = job.entry
+        at = next((i for i, one in enumerate(entry.spans) if one is span), -1) if entry is not None else -1
+        if entry is not None and at >= 0:
+            del entry.spans[at]
+            entry.size -= _SPAN_SIZE
+            self.size -= _SPAN_SIZE
+
+    def joined(self, job: Job, trace_id: bytes) -> None:
+        """The job has spans in this trace."""
+        entry = job.entry
+        if entry is not None and not entry.gone and trace_id and trace_id != entry.trace_id:
+            if trace_id not in entry.traces:
+                self._by_trace.add(trace_id, entry)
+            entry.traces = (*(one for one in entry.traces if one != trace_id), trace_id)
+
+    def expired(self, job: Job) -> None:
+        """Nothing was heard of it for so long that nothing is expected any more."""
+        entry = job.entry
+        if entry is not None and not entry.gone and job.status is Status.RUNNING:
+            entry.status = Status.UNKNOWN
+            self._watch(entry)
+
+    # ---- what is asked
+
+    def by_id(self, job_id: str) -> Entry | None:
+        """The job with this id that was heard of last."""
+        return next(iter(self._by_id.get(job_id)), None)
+
+    def by_trace(self, trace_id: bytes) -> list[Entry]:
+        """The jobs with spans in this trace."""
+        wanted = Wanted(trace_id=trace_id)
+        return [entry for entry in self._by_trace.get(trace_id) if wanted.matches(entry)]
+
+    def find(self, wanted: Wanted, limit: int, cursor: int = 0) -> tuple[list[Entry], int]:
+        """Jobs, those heard of last first; and the cursor for those that come after them, 0 if there are none."""
+        found: list[Entry] = []
+        for entry in self._candidates(wanted):
+            if (cursor and entry.touch >= cursor) or not wanted.matches(entry):
+                continue
+            if len(found) == limit:
+                return found, found[-1].touch
+            found.append(entry)
+        return found, 0
+
+    def all(self) -> Iterator[Entry]:
+        """All jobs, those heard of last first."""
+        return reversed(self._entries.values())
+
+    def _candidates(self, wanted: Wanted) -> Iterable[Entry]:
+        if wanted.id:
+            return self._by_id.get(wanted.id)
+        if wanted.trace_id:
+            return self._by_trace.get(wanted.trace_id)
+        if wanted.correlation_id:
+            return self._by_correlation.get(wanted.correlation_id)
+        return self.all()
+
+    # ---- how it is kept
+
+    def _enter(self, job: Job, event: JobEvent, fields: Fields) -> Entry:
+        # Without an id the key has the digest of its bytes.
+        name = fields.id or (event.ref.decode(errors="backslashreplace") if event.ref else job.key[3].hex())
+        return self._add(job, name, event.framework, event.queue, fields, event.at)
+
+    def _enter_as(self, job: Job, span: Span) -> Entry:
+        facts = span.job
+        return self._add(
+            job, facts.fields.id or job.key[3].hex(), facts.framework, facts.queue, facts.fields, span.start
+        )
+
+    def _add(self, job: Job, name: str, framework: str, queue: str, fields: Fields, at: int) -> Entry:
+        self._serial += 1
+        size = _ENTRY_SIZE + len(name) + len(queue) + len(fields.type) + len(fields.correlation_id)
+        entry = Entry(
+            self._serial,
+            name,
+            framework,
+            queue,
+            fields,
+            job.status,
+            at,
+            at,
+            upstream=job.key[0],
+            db=job.key[1],
+            size=size,
+        )
+        job.entry = entry
+        self._entries[entry.serial] = entry
+        self._by_id.add(name, entry)
+        if fields.correlation_id:
+            entry.correlation_id = fields.correlation_id
+            self._by_correlation.add(fields.correlation_id, entry)
+        self.size += size
+        return entry
+
+    def _touched(self, entry: Entry, job: Job) -> None:
+        entry.status = job.status
+        self._touch += 1
+        entry.touch = self._touch
+        if entry.serial in self._entries:
+            self._entries.move_to_end(entry.serial)
+        if self.changed is not None:
+            self.changed[entry.serial] = entry
+        while len(self._entries) > self.limit or (self.size > self.size_limit and self._entries):
+            self._evict()
+
+    def _watch(self, entry: Entry) -> None:
+        if self.changed is not None:
+            self.changed[entry.serial] = entry
+
+    def _evict(self) -> None:
+        _, entry = self._entries.popitem(last=False)
+        entry.gone = True
+        self._by_id.remove(entry.id, entry)
+        if entry.correlation_id:
+            self._by_correlation.remove(entry.correlation_id, entry)
+        for trace_id in entry.traces:
+            self._by_trace.remove(trace_id, entry)
+        self.size -= entry.size
+        entry.spans = []
+        entry.traces = ()
+
+    def _count(self, span: Span) -> None:
+        label = (span.job.framework, span.job.queue)
+        rates = self.rates.get(label)
+        if rates is None:
+            if len(self.rates) >= QUEUES_LIMIT:
+                label = (label[0], "other")
+            rates = self.rates.setdefault(label, Rates())
+        if span.operation is Operation.ENQUEUE:
+            rates.count(ENQUEUED, span.end)
+        elif span.operation is Operation.DEQUEUE:
+            rates.count(DELIVERED, span.end)
+        else:
+            rates.count(FAILED if span.error else SUCCEEDED, span.end)
