@@ -44,4 +44,5 @@ def carrier(settings: Settings) -> Carrier:
 
 
 def rates(settings: Settings) -> Rates:
-    return Rates(settings.tracing.sampling.rate)
+    sampling, environment = settings.tracing.sampling, settings.tracing.environment
+    return Rates(lambda queue, key: sampling.rate(queue, key, environment), sampling.operation_rate("enqueue"))

@@ -10,7 +10,6 @@ Durations are float seconds, sizes are bytes, lists are tuples.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from proxy.address import Address, masked, parse_bind, parse_upstream
@@ -31,6 +30,7 @@ from proxy.config.frameworks import (
     TaskiqSettings,
     ZsetSettings,
 )
+from proxy.config.sampling import Sampling, TailSampling
 from proxy.config.tls import ClientTls, ServerTls, UpstreamTls, unreadable, wrong
 from proxy.config.values import (
     BatchSize,
@@ -42,7 +42,6 @@ from proxy.config.values import (
     Endpoint,
     KeyPath,
     Name,
-    Rate,
     Secret,
     Section,
     Size,
@@ -75,6 +74,7 @@ __all__ = [
     "ServerTls",
     "Settings",
     "StreamSettings",
+    "TailSampling",
     "TaskiqSettings",
     "Tracing",
     "UpstreamTls",
@@ -132,26 +132,6 @@ class Relay(Section, frozen=True):
     """A longer command passes without being looked at."""
     drain_timeout: Wait = 25.0
     """Seconds after SIGTERM in which clients may still finish (0: none)."""
-
-
-class Sampling(Section, frozen=True):
-    """How many of the traces that begin here are recorded. A job that carries a decision keeps it."""
-
-    default_rate: Rate = 1.0
-    """Share of the traces, 0 to 1."""
-    queue_rates: dict[Name, Rate] = {}  # noqa: RUF012 - msgspec copies it
-    """Shares for queues, by glob of their name or key; an exact one goes before a glob, a name before a key."""
-
-    def rate(self, queue: str, key: str) -> float:
-        """The share for a queue: exact name, exact key, then the first glob for the name, for the key."""
-        for exact in (queue, key):
-            if exact in self.queue_rates:
-                return self.queue_rates[exact]
-        for text in (queue, key):
-            for glob, rate in self.queue_rates.items():
-                if fnmatchcase(text, glob):
-                    return rate
-        return self.default_rate
 
 
 class Security(Section, frozen=True):
@@ -313,6 +293,7 @@ class Settings(Section, frozen=True):
                 yield Conflict(("listeners", i, "upstream"), "Redis", f"redspan itself ({dotted(bound)})", bound)
             yield from listener.conflicts(("listeners", i))
         yield from self.frameworks.conflicts()
+        yield from self.tracing.sampling.conflicts(("tracing", "sampling"))
         if self.tracing.identity_key_file:
             yield from unreadable(("tracing", "identity_key_file"), self.tracing.identity_key_file, "a key")
         yield from collector.conflicts(self.tracing.collectors())

@@ -15,7 +15,9 @@ from proxy.tracer.export.base import Exporter
 from proxy.tracer.export.buffer import SpanBuffer
 from proxy.tracer.lifecycle import Lifecycle
 from proxy.tracer.resource import resource_attributes
-from proxy.tracer.span import Value
+from proxy.tracer.sieve import Sieve
+from proxy.tracer.span import Operation, Value
+from proxy.tracer.tail import TailOptions
 
 
 def lifecycle(settings: Settings) -> Lifecycle:
@@ -36,6 +38,18 @@ def policy(settings: Settings) -> Policy:
         linked=frozenset(name for name, section in sections.items() if section.relation == "link"),
         without_process=frozenset(name for name, section in sections.items() if not section.process_span),
         services={one.bind: one.service_name for one in settings.listeners if one.service_name},
+    )
+
+
+def sieve(settings: Settings) -> Sieve:
+    sampling = settings.tracing.sampling
+    tail = sampling.tail_sampling
+    return Sieve(
+        {operation: sampling.operation_rate(operation.verb) for operation in Operation},
+        sampling.max_spans_per_second,
+        TailOptions(tail.decision_wait, tail.max_spans, int(tail.slow * 1e9), tail.baseline_rate)
+        if tail.enabled
+        else None,
     )
 
 

@@ -74,6 +74,7 @@ LINK_RELATION: Final = "redspan.link"
 PAIRING: Final = "redspan.pairing"
 SCHEDULED_MS: Final = "redspan.scheduled_ms"
 LATE_MS: Final = "redspan.scheduled.late_ms"
+SAMPLING_REASON: Final = "redspan.sampling.reason"
 
 Naming: TypeAlias = Literal["queue", "semconv"]
 """``spans.naming``: ``queue.enqueue``, or ``enqueue orders`` as the semantic conventions want it."""

@@ -11,6 +11,7 @@ import msgspec
 from proxy.context.carry import NOTHING, Carried, Carrier, Named
 from proxy.context.sampling import Rates
 from proxy.context.traceparent import RANDOM, SAMPLED, SpanContext
+from proxy.context.tracestate import shown
 from proxy.events import Carry, Connection, JobEvent, digest
 from proxy.frameworks.base import Fields, Framework
 from proxy.tracer import attributes as a
@@ -83,6 +84,7 @@ class Seen(msgspec.Struct, gc=False):
             job=facts,
             sampled=context.sampled,
             flags=context.flags,
+            tracestate=shown(context.tracestate) if context.tracestate else "",
             service=self.service,
         )
 
@@ -181,8 +183,8 @@ class Book:
     def begin(self, seen: Seen) -> SpanContext:
         """A new trace, in which nobody has a span yet."""
         trace_id = self.ids.trace_id()
-        keeps = self.rates.sampler(seen.event.queue, seen.event.key)
-        return SpanContext(trace_id, b"", RANDOM | SAMPLED if keeps(trace_id) else RANDOM)
+        state = self.rates.sampler(seen.event.queue, seen.event.key)(trace_id)
+        return SpanContext(trace_id, b"", RANDOM if state is None else RANDOM | SAMPLED, state or b"")
 
     def name_client(self, seen: Seen, span: Span) -> None:
         connection = self.connections.get(seen.conn)

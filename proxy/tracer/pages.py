@@ -36,8 +36,11 @@ def _own(tracer: Tracer, reading: Reading) -> None:
     reading.add("redspan_span_buffer_spans", (), buffer.held)
     reading.add("redspan_span_buffer_capacity", (), buffer.capacity)
     reading.add("redspan_span_buffer_bytes", (), buffer.bytes)
-    reading.add("redspan_sampling_decisions_total", ("sampled",), counts.sampled)
-    reading.add("redspan_sampling_decisions_total", ("not_sampled",), counts.not_sampled)
+    for decision, number in tracer.sieve.decisions.items():
+        reading.add("redspan_sampling_decisions_total", (decision,), number)
+    tail = tracer.sieve.tail
+    reading.add("redspan_tail_spans", (), 0 if tail is None else tail.spans)
+    reading.add("redspan_tail_early_total", (), 0 if tail is None else tail.early)
     reading.add("redspan_tracer_errors_total", (), counts.errors)
     reading.add("redspan_process_resident_memory_bytes", ("tracer",), usage.resident_memory())
     reading.add("redspan_process_cpu_seconds_total", ("tracer",), usage.cpu_time() / 1e9)

@@ -28,6 +28,11 @@ class Operation(StrEnum):
     DRAIN = "queue.drain"
     PEEK = "queue.peek"
 
+    @property
+    def verb(self) -> str:
+        """What it does, in a word, as settings name it."""
+        return self.value.rpartition(".")[2]
+
 
 class Kind(IntEnum):
     """The numbers are OTLP's (``Span.SpanKind``)."""
