@@ -30,6 +30,7 @@ from proxy.config.frameworks import (
     TaskiqSettings,
     ZsetSettings,
 )
+from proxy.config.privacy import Allowed, AttributeFilter, Security
 from proxy.config.sampling import Sampling, TailSampling
 from proxy.config.tls import ClientTls, ServerTls, UpstreamTls, unreadable, wrong
 from proxy.config.values import (
@@ -53,6 +54,8 @@ from proxy.config.values import (
 
 __all__ = [
     "Admin",
+    "Allowed",
+    "AttributeFilter",
     "BullmqSettings",
     "CelerySettings",
     "ClientTls",
@@ -71,6 +74,7 @@ __all__ = [
     "Relay",
     "RqSettings",
     "Sampling",
+    "Security",
     "ServerTls",
     "Settings",
     "StreamSettings",
@@ -132,15 +136,6 @@ class Relay(Section, frozen=True):
     """A longer command passes without being looked at."""
     drain_timeout: Wait = 25.0
     """Seconds after SIGTERM in which clients may still finish (0: none)."""
-
-
-class Security(Section, frozen=True):
-    """Read so that existing files load. Of a job, spans show only the fields that a framework's section names."""
-
-    filter_attributes: bool = True
-    """Only attributes on the allow-list."""
-    redact_pii: bool = True
-    """Mask personal data in them."""
 
 
 class Export(Section, frozen=True):
@@ -207,8 +202,10 @@ class Tracing(Section, frozen=True):
     """A file whose bytes key the trace ids that are derived from jobs; the same for all sidecars."""
     sampling: Sampling = Sampling()
     """How many traces are recorded."""
+    attribute_filter: AttributeFilter = AttributeFilter()
+    """Which attributes spans have."""
     security: Security = Security()
-    """Accepted for the sake of existing files."""
+    """What is kept back."""
     export: Export = Export()
     """How spans travel."""
     relation: RelationSettings = RelationSettings()
@@ -294,6 +291,7 @@ class Settings(Section, frozen=True):
             yield from listener.conflicts(("listeners", i))
         yield from self.frameworks.conflicts()
         yield from self.tracing.sampling.conflicts(("tracing", "sampling"))
+        yield from self.tracing.security.conflicts(("tracing", "security"))
         if self.tracing.identity_key_file:
             yield from unreadable(("tracing", "identity_key_file"), self.tracing.identity_key_file, "a key")
         yield from collector.conflicts(self.tracing.collectors())

@@ -15,9 +15,10 @@ from proxy.context.tracestate import shown
 from proxy.events import Carry, Connection, JobEvent, digest
 from proxy.frameworks.base import Fields, Framework
 from proxy.tracer import attributes as a
+from proxy.tracer.content import Content
 from proxy.tracer.jobs import Delivery, Description, Job, JobKey, Jobs, Status
 from proxy.tracer.measures import Measures
-from proxy.tracer.span import JobFacts, Kind, Link, Operation, Span
+from proxy.tracer.span import JobFacts, Kind, Link, Operation, Span, Value
 
 KEY_LIMIT: Final = 1024
 """Bytes of a key that a span shows."""
@@ -41,6 +42,8 @@ class Policy(msgspec.Struct, frozen=True):
     """``service.name`` by listener, for listeners that have one of their own."""
     jobs: int = 50_000
     """Jobs that are remembered: about 1 kB each while they wait, 2 kB while they run."""
+    content: Content = Content()
+    """Which content of jobs spans show."""
     keep: int = 3600 * 10**9
     """ns that a job nobody hears of is remembered."""
 
@@ -58,6 +61,8 @@ class Seen(msgspec.Struct, gc=False):
     context: SpanContext | None = None
     """What is stored with the job, as the relay saw or wrote it, or as an earlier description has it."""
     carry: Carry = Carry.NONE
+    content: dict[str, Value] = {}
+    """What of the job the settings let be seen."""
     described: Description | None = None
     """What was said of a job that this event only refers to."""
 
@@ -72,6 +77,7 @@ class Seen(msgspec.Struct, gc=False):
             upstream=self.upstream,
             db=event.db,
             size=event.size,
+            content=self.content,
         )
         return Span(
             operation=operation,

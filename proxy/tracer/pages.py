@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from proxy import assembly, usage
 from proxy.admin.app import AdminServer, create_app
 from proxy.admin.metrics import Queues, Reading, TracerCollector, by_queue, render
+from proxy.tracer import assembly as tracer_assembly
 from proxy.tracer.export.pipeline import BUCKETS, ExportStats
 from proxy.tracer.measures import BOUNDS
 
@@ -18,6 +19,7 @@ def admin_server(tracer: Tracer) -> AdminServer:
     """Serves the pages about this tracer."""
     frameworks = [framework.name for framework in assembly.frameworks(tracer.settings)]
     collector = TracerCollector(tracer.snapshots.values, frameworks)
+    collector.queues = Queues(mask=tracer_assembly.redaction(tracer.settings).text)
     collector.sources = (
         lambda reading: _own(tracer, reading),
         lambda reading: _jobs(tracer, reading, collector.queues),

@@ -72,6 +72,8 @@ class JobFacts(msgspec.Struct, frozen=True, gc=False):
     db: int = 0
     size: int = 0
     """Bytes of the job as stored."""
+    content: dict[str, Value] = {}
+    """What of it the settings let be seen, by path."""
 
 
 class Span(msgspec.Struct, gc=False):
