@@ -40,7 +40,7 @@ def frameworks(settings: Settings) -> tuple[Framework, ...]:
 
 def carrier(settings: Settings) -> Carrier:
     """Raises `CannotStart`."""
-    return Carrier(Deriver(identity_key(settings)), PooledIds(os.urandom))
+    return Carrier(Deriver(identity_key(settings)), PooledIds(os.urandom), settings.tracing.security.trust_inbound)
 
 
 def rates(settings: Settings) -> Rates:

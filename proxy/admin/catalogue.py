@@ -34,7 +34,7 @@ QUEUES_LIMIT: Final = 200
 """Pairs of framework and queue that get series of their own; the rest is summed up under the queue ``other``."""
 
 BLIND: Final = ("unknown_type", "reply_mismatch", "bug", "overflow", "monitor", "replication")
-INVALID: Final = ("malformed", "version", "zero_id", "not_a_string", "duplicate", "tracestate")
+INVALID: Final = ("malformed", "version", "zero_id", "not_a_string", "duplicate", "tracestate", "untrusted")
 INJECTIONS: Final = (
     "written",
     "adopted",

@@ -13,6 +13,7 @@ from proxy.context.derive import Deriver, Ids
 from proxy.context.sampling import Sampler
 from proxy.context.slot import Edit, Slot, State
 from proxy.context.traceparent import RANDOM, SAMPLED, SpanContext
+from proxy.context.trust import distrusted
 from proxy.events import Carry
 
 
@@ -49,6 +50,15 @@ class Carrier(msgspec.Struct, frozen=True):
 
     deriver: Deriver
     ids: Ids
+    trusts: bool = True
+    """A context that a job brings along is believed."""
+
+    def distrust(self, slot: Slot, value: bytes, named: Named | None) -> Slot:
+        """The slot as one whose context is to be replaced; one that follows from the job's identity is our own."""
+        found = slot.context
+        if found is not None and found.trace_id == self._trace_id(named):
+            return slot
+        return distrusted(slot, value)
 
     def carry(self, slot: Slot, named: Named | None, sampler: Sampler, *, inject: bool = True) -> Carried:
         """At enqueue. ``inject=False``: observe without writing, as if there were no slot."""
@@ -56,7 +66,8 @@ class Carrier(msgspec.Struct, frozen=True):
         found = slot.context
         if state is State.FOUND and found is not None:
             if slot.copied and inject:
-                context = self._begin(None, sampler, bare=False)
+                # Of a repeated job the identity repeats, too; of others it names one submission.
+                context = self._begin(None if self.trusts else named, sampler, bare=False)
                 return Carried(Carry.REPLACED, context, slot.write(context), found.pack())
             if not slot.bare:
                 return Carried(Carry.FOUND, found, reason=slot.reason)

@@ -47,8 +47,10 @@ _check: Final = msgspec.json.Decoder(_Anything)
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 REFUSALS: Final = ("not_object", "not_json", "not_utf8", "bom", "similar_key")
-INVALID: Final = ("malformed", "version", "zero_id", "not_a_string", "duplicate", "tracestate")
-"""What is wrong with a context; ``tracestate``: only that, and the context is taken without it."""
+INVALID: Final = ("malformed", "version", "zero_id", "not_a_string", "duplicate", "tracestate", "untrusted")
+"""What is wrong with a context; ``tracestate``: only that, and the context is taken without it.
+
+``untrusted``: nothing, but it cannot be replaced."""
 
 
 class JsonSlot(EmptySlot, frozen=True, gc=False):
