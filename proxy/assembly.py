@@ -40,8 +40,9 @@ def frameworks(settings: Settings) -> tuple[Framework, ...]:
 
 def carrier(settings: Settings) -> Carrier:
     """Raises `CannotStart`."""
-    return Carrier(Deriver(identity_key(settings)), PooledIds(os.urandom))
+    return Carrier(Deriver(identity_key(settings)), PooledIds(os.urandom), settings.tracing.security.trust_inbound)
 
 
 def rates(settings: Settings) -> Rates:
-    return Rates(settings.tracing.sampling.rate)
+    sampling, environment = settings.tracing.sampling, settings.tracing.environment
+    return Rates(lambda queue, key: sampling.rate(queue, key, environment), sampling.operation_rate("enqueue"))

@@ -179,7 +179,7 @@ class JobEvent(msgspec.Struct, array_like=True, tag=2, gc=False):
     size: int = 0
     """Bytes of the stored value."""
     context: bytes = b""
-    """Stored context: trace id (16), span id (8), flags (1); or nothing."""
+    """Stored context: trace id (16), span id (8), flags (1), and its tracestate; or nothing."""
     carry: Carry = Carry.NONE
     previous: bytes = b""
     """What was replaced: a span id (8) by `Carry.ADOPTED`, a context by `Carry.REPLACED`."""

@@ -227,9 +227,12 @@ class Supervisor:
         """Without a tracer there is nobody else to show the counts."""
         if head.path != "/metrics":
             return refusal(404, "there are /metrics, /healthz and /readyz")
-        from proxy.admin.metrics import RelayCollector, render
+        from proxy.admin.metrics import Queues, RelayCollector, render
+        from proxy.tracer.assembly import redaction
 
-        page, content_type = render(RelayCollector(self._relay.snapshots), head.accept)
+        collector = RelayCollector(self._relay.snapshots)
+        collector.queues = Queues(mask=redaction(self._settings).text)
+        page, content_type = render(collector, head.accept)
         return raw_response(200, content_type, page, with_body=head.method != "HEAD")
 
     def _announce(self, admin: list[socket.socket]) -> None:

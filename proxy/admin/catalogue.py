@@ -34,7 +34,7 @@ QUEUES_LIMIT: Final = 200
 """Pairs of framework and queue that get series of their own; the rest is summed up under the queue ``other``."""
 
 BLIND: Final = ("unknown_type", "reply_mismatch", "bug", "overflow", "monitor", "replication")
-INVALID: Final = ("malformed", "not_a_string", "duplicate")
+INVALID: Final = ("malformed", "version", "zero_id", "not_a_string", "duplicate", "tracestate", "untrusted")
 INJECTIONS: Final = (
     "written",
     "adopted",
@@ -69,6 +69,8 @@ OPERATIONS: Final = (
     "queue.peek",
 )
 SPANS_DROPPED: Final = ("buffer_full", "export_failed", "rejected", "shutdown")
+
+DECISIONS: Final = ("sampled", "not_sampled", "tail", "thinned", "limited")
 
 _QUEUE: Final = ("framework", "queue")
 _MESSAGING: Final = ("messaging_system", "messaging_destination_name", "messaging_operation_name")
@@ -171,10 +173,12 @@ TRACER: Final = (
     Metric(
         "redspan_sampling_decisions_total",
         "counter",
-        "Finished spans, by the sampling decision of their trace.",
+        "Finished spans, by what sampling decided; all but sampled are left out.",
         ("decision",),
-        (("sampled", "not_sampled"),),
+        (DECISIONS,),
     ),
+    Metric("redspan_tail_spans", "gauge", "Spans that tail sampling holds."),
+    Metric("redspan_tail_early_total", "counter", "Traces that tail sampling judged early: it held too many spans."),
     Metric("redspan_job_wait_seconds", "histogram", "From enqueue to delivery.", _QUEUE),
     Metric("redspan_job_process_seconds", "histogram", "From delivery to the end of the attempt.", _QUEUE),
     Metric("redspan_jobs_in_flight", "gauge", "Jobs delivered whose end was not seen yet.", _QUEUE),

@@ -85,11 +85,14 @@ Source: TypeAlias = Callable[[Reading], None]
 class Queues:
     """Which queues have series of their own. They keep them: a series that changes its meaning is worse than none."""
 
-    def __init__(self, limit: int = QUEUES_LIMIT) -> None:
+    def __init__(self, limit: int = QUEUES_LIMIT, mask: Callable[[str], str] = str) -> None:
         self._limit = limit
+        self._mask = mask
         self._known: set[tuple[str, str]] = set()
 
     def name(self, framework: str, queue: str) -> str:
+        """As it is shown: what is personal in it is masked."""
+        queue = self._mask(queue)
         if (framework, queue) in self._known or queue == _OTHER:
             return queue
         if len(self._known) >= self._limit:

@@ -10,7 +10,6 @@ Durations are float seconds, sizes are bytes, lists are tuples.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from proxy.address import Address, masked, parse_bind, parse_upstream
@@ -36,6 +35,8 @@ from proxy.config.frameworks import (
     ZsetSettings,
 )
 from proxy.config.links import TraceLinks
+from proxy.config.privacy import Allowed, AttributeFilter, Security
+from proxy.config.sampling import Sampling, TailSampling
 from proxy.config.tls import ClientTls, ServerTls, UpstreamTls, unreadable, wrong
 from proxy.config.values import (
     BatchSize,
@@ -48,7 +49,6 @@ from proxy.config.values import (
     KeyPath,
     Name,
     Natural,
-    Rate,
     Secret,
     Section,
     Size,
@@ -60,7 +60,9 @@ from proxy.config.values import (
 
 __all__ = [
     "Admin",
+    "Allowed",
     "ArqSettings",
+    "AttributeFilter",
     "BeeQueueSettings",
     "BullSettings",
     "BullmqSettings",
@@ -82,10 +84,12 @@ __all__ = [
     "Relay",
     "RqSettings",
     "Sampling",
+    "Security",
     "ServerTls",
     "Settings",
     "StreamSettings",
     "StreaqSettings",
+    "TailSampling",
     "TaskiqSettings",
     "TraceLinks",
     "Tracing",
@@ -144,35 +148,6 @@ class Relay(Section, frozen=True):
     """A longer command passes without being looked at."""
     drain_timeout: Wait = 25.0
     """Seconds after SIGTERM in which clients may still finish (0: none)."""
-
-
-class Sampling(Section, frozen=True):
-    """How many of the traces that begin here are recorded. A job that carries a decision keeps it."""
-
-    default_rate: Rate = 1.0
-    """Share of the traces, 0 to 1."""
-    queue_rates: dict[Name, Rate] = {}  # noqa: RUF012 - msgspec copies it
-    """Shares for queues, by glob of their name or key; an exact one goes before a glob, a name before a key."""
-
-    def rate(self, queue: str, key: str) -> float:
-        """The share for a queue: exact name, exact key, then the first glob for the name, for the key."""
-        for exact in (queue, key):
-            if exact in self.queue_rates:
-                return self.queue_rates[exact]
-        for text in (queue, key):
-            for glob, rate in self.queue_rates.items():
-                if fnmatchcase(text, glob):
-                    return rate
-        return self.default_rate
-
-
-class Security(Section, frozen=True):
-    """Read so that existing files load. Of a job, spans show only the fields that a framework's section names."""
-
-    filter_attributes: bool = True
-    """Only attributes on the allow-list."""
-    redact_pii: bool = True
-    """Mask personal data in them."""
 
 
 class Export(Section, frozen=True):
@@ -239,8 +214,10 @@ class Tracing(Section, frozen=True):
     """A file whose bytes key the trace ids that are derived from jobs; the same for all sidecars."""
     sampling: Sampling = Sampling()
     """How many traces are recorded."""
+    attribute_filter: AttributeFilter = AttributeFilter()
+    """Which attributes spans have."""
     security: Security = Security()
-    """Accepted for the sake of existing files."""
+    """What is kept back."""
     export: Export = Export()
     """How spans travel."""
     relation: RelationSettings = RelationSettings()
@@ -340,6 +317,8 @@ class Settings(Section, frozen=True):
                 yield Conflict(("listeners", i, "upstream"), "Redis", f"redspan itself ({dotted(bound)})", bound)
             yield from listener.conflicts(("listeners", i))
         yield from self.frameworks.conflicts()
+        yield from self.tracing.sampling.conflicts(("tracing", "sampling"))
+        yield from self.tracing.security.conflicts(("tracing", "security"))
         if self.tracing.identity_key_file:
             yield from unreadable(("tracing", "identity_key_file"), self.tracing.identity_key_file, "a key")
         if self.admin.token_file:

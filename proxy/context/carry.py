@@ -7,13 +7,13 @@ X2  a context that was copied from an earlier job is replaced by a new random on
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from proxy.context.derive import Deriver, Ids
+from proxy.context.sampling import Sampler
 from proxy.context.slot import Edit, Slot, State
 from proxy.context.traceparent import RANDOM, SAMPLED, SpanContext
+from proxy.context.trust import distrusted
 from proxy.events import Carry
 
 
@@ -44,15 +44,21 @@ class Carried(msgspec.Struct, frozen=True, gc=False):
 
 NOTHING = Carried(Carry.NONE)
 
-Sampler = Callable[[bytes], bool]
-"""Whether a trace with this id, begun by redspan, is sampled."""
-
 
 class Carrier(msgspec.Struct, frozen=True):
     """The rules, with what they need: a source of ids, and the hash that derives them."""
 
     deriver: Deriver
     ids: Ids
+    trusts: bool = True
+    """A context that a job brings along is believed."""
+
+    def distrust(self, slot: Slot, value: bytes, named: Named | None) -> Slot:
+        """The slot as one whose context is to be replaced; one that follows from the job's identity is our own."""
+        found = slot.context
+        if found is not None and found.trace_id == self._trace_id(named):
+            return slot
+        return distrusted(slot, value)
 
     def carry(self, slot: Slot, named: Named | None, sampler: Sampler, *, inject: bool = True) -> Carried:
         """At enqueue. ``inject=False``: observe without writing, as if there were no slot."""
@@ -60,10 +66,11 @@ class Carrier(msgspec.Struct, frozen=True):
         found = slot.context
         if state is State.FOUND and found is not None:
             if slot.copied and inject:
-                context = self._begin(None, sampler, bare=False)
+                # Of a repeated job the identity repeats, too; of others it names one submission.
+                context = self._begin(None if self.trusts else named, sampler, bare=False)
                 return Carried(Carry.REPLACED, context, slot.write(context), found.pack())
             if not slot.bare:
-                return Carried(Carry.FOUND, found)
+                return Carried(Carry.FOUND, found, reason=slot.reason)
             return self._adopt(slot, found, named, sampler, inject=inject)
         if state is State.EMPTY and inject:
             context = self._begin(named, sampler, bare=slot.bare)
@@ -96,7 +103,7 @@ class Carrier(msgspec.Struct, frozen=True):
         if named is None:
             if not bare:
                 trace_id, span_id = self.ids.both()
-                return SpanContext(trace_id, span_id, RANDOM | SAMPLED if sampler(trace_id) else RANDOM)
+                return self._flagged(trace_id, span_id, sampler, RANDOM)
             trace_id = self.ids.trace_id()
             return self._flagged(trace_id, self._adopted_span(trace_id, named), sampler, flags=RANDOM)
         trace_id = self.deriver.trace_id(named.family, named.submission)
@@ -119,4 +126,9 @@ class Carrier(msgspec.Struct, frozen=True):
 
     @staticmethod
     def _flagged(trace_id: bytes, span_id: bytes, sampler: Sampler, flags: int = 0) -> SpanContext:
-        return SpanContext(trace_id, span_id, flags | SAMPLED if sampler(trace_id) else flags)
+        state = sampler(trace_id)
+        return (
+            SpanContext(trace_id, span_id, flags)
+            if state is None
+            else SpanContext(trace_id, span_id, flags | SAMPLED, state)
+        )

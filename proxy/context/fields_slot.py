@@ -11,9 +11,10 @@ from typing import Final
 
 import msgspec
 
-from proxy.context.json_slot import KEY
+from proxy.context import tracestate
+from proxy.context.json_slot import KEY, found
 from proxy.context.slot import EmptySlot, NoSlot, Slot, State
-from proxy.context.traceparent import SpanContext, parse
+from proxy.context.traceparent import SpanContext
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(list[bytes])
@@ -39,9 +40,13 @@ class FieldsSlot(EmptySlot, frozen=True):
     """An entry that has no field of our name yet."""
 
     key: bytes = KEY
+    stateless: bool = False
+    """No tracestate may be written: something of the name is there."""
 
     def write(self, context: SpanContext) -> tuple[bytes, ...]:
-        return (self.key, context.header())
+        if not context.tracestate or self.stateless or self.key != KEY:
+            return (self.key, context.header())
+        return (self.key, context.header(), tracestate.KEY, context.tracestate)
 
 
 def fields_slot(packed: bytes, key: bytes = KEY) -> Slot:
@@ -51,10 +56,11 @@ def fields_slot(packed: bytes, key: bytes = KEY) -> Slot:
         return _FOREIGN
     alike = [at for at in range(0, len(fields), 2) if len(fields[at]) == len(key) and fields[at].lower() == key.lower()]
     if not alike:
-        return FieldsSlot(key)
+        return FieldsSlot(key, any(name.lower() == tracestate.KEY for name in fields[::2]))
     if len(alike) > 1:
         return NoSlot(State.INVALID, "duplicate")
     if fields[alike[0]] != key:
         return NoSlot(State.REFUSED, "similar_key")
-    context = parse(fields[alike[0] + 1])
-    return NoSlot(State.INVALID, "malformed") if context is None else NoSlot(State.FOUND, context=context)
+    states = [fields[at + 1] for at in range(0, len(fields), 2) if fields[at] == tracestate.KEY] if key == KEY else []
+    state = None if not states else states[0] if len(states) == 1 else b"="
+    return found(fields[alike[0] + 1], state)

@@ -14,8 +14,9 @@ from typing import Final
 
 import msgspec
 
+from proxy.context import tracestate
 from proxy.context.slot import EmptySlot, NoSlot, Slot, State
-from proxy.context.traceparent import SpanContext, parse
+from proxy.context.traceparent import SpanContext, parse, wrong
 
 KEY: Final = b"traceparent"
 
@@ -32,6 +33,7 @@ class _Anything(msgspec.Struct):
 
 
 _MEMBER: Final = "member"
+_STATE: Final = b'"%s"' % tracestate.KEY
 
 
 @lru_cache(64)
@@ -45,7 +47,10 @@ _check: Final = msgspec.json.Decoder(_Anything)
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 REFUSALS: Final = ("not_object", "not_json", "not_utf8", "bom", "similar_key")
-INVALID: Final = ("malformed", "not_a_string", "duplicate")
+INVALID: Final = ("malformed", "version", "zero_id", "not_a_string", "duplicate", "tracestate", "untrusted")
+"""What is wrong with a context; ``tracestate``: only that, and the context is taken without it.
+
+``untrusted``: nothing, but it cannot be replaced."""
 
 
 class JsonSlot(EmptySlot, frozen=True, gc=False):
@@ -55,7 +60,10 @@ class JsonSlot(EmptySlot, frozen=True, gc=False):
     key: bytes = KEY
 
     def write(self, context: SpanContext) -> bytes:
-        return splice(self.value, self.key, context.header())
+        edited = splice(self.value, self.key, context.header())
+        if not context.tracestate or self.key != KEY or _STATE in self.value.lower():
+            return edited
+        return splice(edited, tracestate.KEY, context.tracestate)
 
 
 def splice(value: bytes, key: bytes, text: bytes, around: bytes = b"") -> bytes:
@@ -91,7 +99,7 @@ def json_slot(value: bytes, key: bytes = KEY) -> Slot:
         member = getattr(_only(name).decode(value), _MEMBER)
         # Otherwise it is inside of something else, or not ours in every letter.
         if member is not msgspec.UNSET:
-            return _read(member)
+            return _read(member, value, key)
     try:
         alike = [member for member in member_names(value) if member.lower() == name.lower()]
     except (ValueError, RecursionError):
@@ -101,7 +109,7 @@ def json_slot(value: bytes, key: bytes = KEY) -> Slot:
         return JsonSlot(value, key)
     if alike != [name]:
         return NoSlot(State.INVALID, "duplicate") if name in alike else NoSlot(State.REFUSED, "similar_key")
-    return _read(_members.decode(value)[name])
+    return _read(_members.decode(value)[name], value, key)
 
 
 def refused(value: bytes) -> NoSlot | None:
@@ -131,9 +139,32 @@ def member_names(value: bytes) -> list[str]:
     return outermost
 
 
-def _read(member: msgspec.Raw) -> NoSlot:
+def _read(member: msgspec.Raw, value: bytes, key: bytes) -> NoSlot:
     quoted = _QUOTED.fullmatch(bytes(member))
     if quoted is None:
         return NoSlot(State.INVALID, "not_a_string")
-    context = parse(quoted[1])
-    return NoSlot(State.INVALID, "malformed") if context is None else NoSlot(State.FOUND, context=context)
+    return found(quoted[1], _tracestate(value) if key == KEY and _STATE in value else None)
+
+
+def found(header: bytes, state: bytes | None = None) -> NoSlot:
+    """What a ``traceparent`` and a ``tracestate`` beside it come to. A bad one of these is left out, and said to be."""
+    context = parse(header)
+    if context is None:
+        return NoSlot(State.INVALID, wrong(header))
+    if state is None:
+        return NoSlot(State.FOUND, context=context)
+    members = tracestate.parse(state)
+    if members is None:
+        return NoSlot(State.FOUND, "tracestate", context)
+    return NoSlot(State.FOUND, context=SpanContext(context.trace_id, context.span_id, context.flags, members))
+
+
+def _tracestate(value: bytes) -> bytes | None:
+    """The member of that name; None: there is none. One that is no text without escapes is as good as a bad one."""
+    if value.count(_STATE) > 1:
+        return b"="
+    member = getattr(_only(tracestate.KEY.decode()).decode(value), _MEMBER)
+    if member is msgspec.UNSET:
+        return None
+    quoted = _QUOTED.fullmatch(bytes(member))
+    return b"=" if quoted is None else quoted[1]

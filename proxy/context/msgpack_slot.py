@@ -15,9 +15,11 @@ from typing import Final
 
 import msgspec
 
+from proxy.context import tracestate
 from proxy.context.json_slot import KEY, json_slot, refused
+from proxy.context.json_slot import found as read_context
 from proxy.context.slot import EmptySlot, NoSlot, Slot, State
-from proxy.context.traceparent import LENGTH, SpanContext, parse
+from proxy.context.traceparent import LENGTH, SpanContext
 
 REFUSALS: Final = ("not_msgpack",)
 
@@ -213,17 +215,17 @@ def _texts(
 def _found(texts: list[bytes | None], places: Places) -> NoSlot | None:
     """The context that there is, or what is in its place; None: there is room for one."""
     carrier, own = texts
+    state = None
     if carrier:
         try:
             inner = _json_members.decode(carrier)
         except _UNREADABLE:
             inner = {}
         if places.key in inner:
-            own = _texts(inner, (places.key,), _json_text)[0]
+            own, state = _texts(inner, (places.key, tracestate.KEY.decode()), _json_text)
     if own is None:
         return None
-    context = parse(own)
-    return NoSlot(State.INVALID, "malformed") if context is None else NoSlot(State.FOUND, context=context)
+    return read_context(own, state)
 
 
 def _copied(value: bytes, members: Mapping[str, msgspec.Raw], names: Sequence[str], found: NoSlot) -> Slot:

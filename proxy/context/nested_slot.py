@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from proxy.context import tracestate
 from proxy.context.json_slot import KEY, json_slot, refused, splice
 from proxy.context.slot import EmptySlot, NoSlot, Slot, State
 from proxy.context.traceparent import SpanContext
@@ -33,7 +34,10 @@ class NestedSlot(EmptySlot, frozen=True):
 
     def write(self, context: SpanContext) -> bytes:
         value, start, end = self.value, self.start, self.end
-        edited = splice(value[start:end], self.key, context.header(), value)
+        inner = value[start:end]
+        edited = splice(inner, self.key, context.header(), value)
+        if context.tracestate and self.key == KEY and b'"%s"' % tracestate.KEY not in inner.lower():
+            edited = splice(edited, tracestate.KEY, context.tracestate, value)
         return b"%s%s%s" % (value[:start], edited, value[end:])
 
 

@@ -9,7 +9,15 @@ import msgspec
 
 from proxy.context.traceparent import SpanContext
 
-Edit: TypeAlias = bytes | tuple[bytes, ...]
+
+class Swap(msgspec.Struct, frozen=True, gc=False):
+    """Of a job in several arguments, the one that is ``old`` becomes ``new``."""
+
+    old: bytes
+    new: bytes
+
+
+Edit: TypeAlias = bytes | tuple[bytes, ...] | Swap
 """What becomes of the argument that held the job: another value for it, or arguments to add at the command's end."""
 
 

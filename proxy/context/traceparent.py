@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from proxy.context import tracestate
+
 SAMPLED: Final = 0x01
 RANDOM: Final = 0x02
 """Level 2, section 3.2.2.5: the right-most 7 bytes of the trace id are uniformly random."""
@@ -20,19 +22,26 @@ _TRACEPARENT = re.compile(
 
 
 class SpanContext(msgspec.Struct, frozen=True, gc=False):
-    """A trace id (16 bytes), a span id (8 bytes) and the flags that travel with them."""
+    """A trace id (16 bytes), a span id (8 bytes) and the flags that travel with them; and what stands beside them."""
 
     trace_id: bytes
     span_id: bytes
     flags: int = 0
+    tracestate: bytes = b""
+    """As `proxy.context.tracestate.parse` answers it."""
 
     @property
     def sampled(self) -> bool:
         return bool(self.flags & SAMPLED)
 
+    @property
+    def parent(self) -> bytes:
+        """The span id, for children of it; empty where it is known that nobody records that span."""
+        return self.span_id if not self.tracestate or tracestate.recorded(self.tracestate) else b""
+
     def pack(self) -> bytes:
-        """The 25 bytes that an event carries."""
-        return self.trace_id + self.span_id + bytes((self.flags,))
+        """What an event carries: 25 bytes, and the tracestate."""
+        return self.trace_id + self.span_id + bytes((self.flags,)) + self.tracestate
 
     def header(self) -> bytes:
         """The 55 bytes of a version 00 ``traceparent``."""
@@ -41,7 +50,17 @@ class SpanContext(msgspec.Struct, frozen=True, gc=False):
 
 def unpack(packed: bytes) -> SpanContext:
     """The reverse of `SpanContext.pack`."""
-    return SpanContext(packed[:16], packed[16:24], packed[24])
+    return SpanContext(packed[:16], packed[16:24], packed[24], packed[25:])
+
+
+def wrong(header: bytes) -> str:
+    """Why `parse` does not take it, in a word."""
+    version, _, rest = header.partition(b"-")
+    ids = rest.split(b"-")
+    if version == b"ff" or (version == b"00" and len(header) > LENGTH and header[LENGTH:][:1] == b"-"):
+        return "version"
+    zero = any(len(text) == size and not text.strip(b"0") for text, size in zip(ids, (32, 16), strict=False))
+    return "zero_id" if zero else "malformed"
 
 
 def parse(header: bytes) -> SpanContext | None:

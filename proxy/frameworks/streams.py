@@ -93,7 +93,7 @@ class Streams:
 
     def summary(self, value: bytes) -> bytes:
         entry_id, flat = unpack(value)
-        wanted = {name.encode() for name in (*self._envelope.heads, self._slot.decode())}
+        wanted = {name.encode() for name in (*self._envelope.heads, self._slot.decode(), "tracestate")}
         pairs = zip(flat[::2], flat[1::2], strict=False)
         kept = pack(entry_id, [part for name, text in pairs if name in wanted for part in (name, text)])
         return kept if len(kept) <= VALUE_LIMIT else pack(entry_id, [])

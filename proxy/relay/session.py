@@ -13,6 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from proxy.context.carry import Carried, Named
+from proxy.context.slot import Swap
 from proxy.events import Outcome
 from proxy.frameworks.base import Intent, Mismatch
 from proxy.relay.context import RelayContext
@@ -215,7 +216,10 @@ class Session:
             named = None
             if identity is not None:
                 named = Named(framework.family, identity.submission, identity.attempt, identity.hop)
-            carried.append(context.carrier.carry(framework.slot(job.value), named, sampler, inject=inject))
+            slot = framework.slot(job.value)
+            if not context.carrier.trusts:
+                slot = context.carrier.distrust(slot, job.value, named)
+            carried.append(context.carrier.carry(slot, named, sampler, inject=inject))
         return carried
 
     def _rewritten(self, command: bytes, intent: Intent, carried: list[Carried]) -> bytes:
@@ -316,6 +320,8 @@ def _edited(args: list[bytes], intent: Intent, carried: list[Carried]) -> list[b
     for job, one in zip(intent.jobs, carried, strict=True):
         if isinstance(one.edit, bytes):
             edited[job.index] = one.edit
+        elif isinstance(one.edit, Swap):
+            edited[edited.index(one.edit.old, job.index)] = one.edit.new
         elif one.edit is not None:
             edited.extend(one.edit)
     return edited

@@ -11,11 +11,15 @@ from proxy import __version__, assembly
 from proxy.config import Collector, FrameworkSettings, Settings, Tracing
 from proxy.config.values import dotted
 from proxy.tracer.book import Policy
+from proxy.tracer.content import Allowed, Content
 from proxy.tracer.export.base import Exporter
 from proxy.tracer.export.buffer import SpanBuffer
 from proxy.tracer.lifecycle import Lifecycle
+from proxy.tracer.redaction import Redaction
 from proxy.tracer.resource import resource_attributes
-from proxy.tracer.span import Value
+from proxy.tracer.sieve import Sieve
+from proxy.tracer.span import Operation, Value
+from proxy.tracer.tail import TailOptions
 
 
 def lifecycle(settings: Settings) -> Lifecycle:
@@ -37,7 +41,37 @@ def policy(settings: Settings) -> Policy:
         without_process=frozenset(name for name, section in sections.items() if not section.process_span),
         indexed=settings.index.jobs,
         indexed_bytes=settings.index.bytes,
+        content=content(settings),
         services={one.bind: one.service_name for one in settings.listeners if one.service_name},
+    )
+
+
+def redaction(settings: Settings) -> Redaction:
+    """The rule for everything that leaves the tracer."""
+    security, options = settings.tracing.security, settings.tracing.attribute_filter
+    return Redaction(
+        options.deny if security.filter_attributes else (),
+        pii=security.redact_pii,
+        patterns=security.pii_patterns,
+        max_length=options.max_length,
+    )
+
+
+def content(settings: Settings) -> Content:
+    options = settings.tracing.attribute_filter
+    allow = options.allow if settings.tracing.security.filter_attributes else ()
+    return Content([Allowed(one.framework, one.queue, one.paths) for one in allow], options.max_count)
+
+
+def sieve(settings: Settings) -> Sieve:
+    sampling = settings.tracing.sampling
+    tail = sampling.tail_sampling
+    return Sieve(
+        {operation: sampling.operation_rate(operation.verb) for operation in Operation},
+        sampling.max_spans_per_second,
+        TailOptions(tail.decision_wait, tail.max_spans, int(tail.slow * 1e9), tail.baseline_rate)
+        if tail.enabled
+        else None,
     )
 
 
@@ -48,7 +82,7 @@ def buffer(settings: Settings) -> SpanBuffer:
 
 def exporters(settings: Settings) -> Iterator[Exporter]:
     """Where spans go, the one that counts first. Raises ValueError for an endpoint or a header that cannot be."""
-    tracing = settings.tracing
+    tracing, rule = settings.tracing, redaction(settings)
     resource = resource_attributes(
         service_name=tracing.service_name,
         service_version=tracing.service_version,
@@ -57,7 +91,7 @@ def exporters(settings: Settings) -> Iterator[Exporter]:
     )
     for path, one in tracing.collectors():
         try:
-            yield _exporter(one, tracing, resource, sdk=tracing.export.encoder == "sdk" and path == ("tracing",))
+            yield _exporter(one, tracing, resource, rule, sdk=tracing.export.encoder == "sdk" and path == ("tracing",))
         except ValueError as error:
             raise ValueError(f"{dotted(path)}: {error}") from error
     if tracing.console_exporter:
@@ -65,10 +99,12 @@ def exporters(settings: Settings) -> Iterator[Exporter]:
 
         service = str(resource["service.name"])
         form: Literal["json", "tree"] = "json" if tracing.console_exporter == "json" else "tree"
-        yield ConsoleExporter(form, service=service, naming=tracing.spans.naming)
+        yield ConsoleExporter(form, service=service, naming=tracing.spans.naming, rule=rule)
 
 
-def _exporter(one: Collector, tracing: Tracing, resource: Mapping[str, Value], *, sdk: bool) -> Exporter:
+def _exporter(
+    one: Collector, tracing: Tracing, resource: Mapping[str, Value], rule: Redaction, *, sdk: bool
+) -> Exporter:
     """``sdk``: OpenTelemetry's for http/protobuf. It takes headers from the environment: for the main one only."""
     protocol, endpoint = one.resolved_protocol(), one.resolved_endpoint()
     naming, timeout, compression = tracing.spans.naming, tracing.export.timeout, tracing.export.compression
@@ -76,7 +112,7 @@ def _exporter(one: Collector, tracing: Tracing, resource: Mapping[str, Value], *
         from proxy.tracer.export.sdk import converter, grpc_exporter, http_exporter
 
         return (grpc_exporter if protocol == "grpc" else http_exporter)(
-            converter(resource, __version__, naming),
+            converter(resource, __version__, naming, rule),
             endpoint,
             headers=one.headers,
             timeout=timeout,
@@ -90,7 +126,7 @@ def _exporter(one: Collector, tracing: Tracing, resource: Mapping[str, Value], *
         from proxy.tracer.export.zipkin import ZipkinEncoder, ZipkinExporter
 
         return ZipkinExporter(
-            ZipkinEncoder(resource, __version__, naming),
+            ZipkinEncoder(resource, __version__, naming, rule),
             endpoint,
             headers=one.headers,
             timeout=timeout,
@@ -101,7 +137,7 @@ def _exporter(one: Collector, tracing: Tracing, resource: Mapping[str, Value], *
     from proxy.tracer.otlp import Encoder
 
     return HttpExporter(
-        Encoder(resource, __version__, naming),
+        Encoder(resource, __version__, naming, rule),
         endpoint,
         headers=one.headers,
         timeout=timeout,

@@ -74,6 +74,9 @@ LINK_RELATION: Final = "redspan.link"
 PAIRING: Final = "redspan.pairing"
 SCHEDULED_MS: Final = "redspan.scheduled_ms"
 LATE_MS: Final = "redspan.scheduled.late_ms"
+SAMPLING_REASON: Final = "redspan.sampling.reason"
+PAYLOAD: Final = "redspan.payload."
+"""And the path, of content that the settings allow."""
 
 Naming: TypeAlias = Literal["queue", "semconv"]
 """``spans.naming``: ``queue.enqueue``, or ``enqueue orders`` as the semantic conventions want it."""
@@ -105,16 +108,18 @@ _CACHED: Final = 1024
 """Queues times operations that are kept; more of them are only slower."""
 
 
-def span_name(span: Span, naming: Naming = "queue") -> str:
-    """The span's name; under ``semconv`` the verb alone where the queue has no name."""
-    return name_of(span.operation._value_, span.job.queue, naming)
+def span_name(span: Span, naming: Naming = "queue", rule: Rule | None = None) -> str:
+    """The span's name; under ``semconv`` the verb alone where the queue has no name, or none that may be shown."""
+    return name_of(span.operation._value_, span.job.queue, naming, rule)
 
 
-def name_of(operation: str, queue: str, naming: Naming) -> str:
+def name_of(operation: str, queue: str, naming: Naming, rule: Rule | None = None) -> str:
     """`span_name` of an `Operation`'s value."""
     if naming == "queue":
         return operation
     verb = _VERBS[operation][0]
+    if rule is not None:
+        queue = str(rule(QUEUE_NAME, queue) or "")
     return f"{verb} {queue}" if queue else verb
 
 
@@ -185,6 +190,8 @@ def variable(span: Span) -> dict[str, Value]:
         _enqueued(fields, rendered)
     elif operation is _PROCESS:
         _processed(fields, rendered)
+    if job.content:
+        rendered.update((PAYLOAD + path, value) for path, value in job.content.items())
     if span.error:
         rendered[ERROR_TYPE] = span.error
     if span.facts:

@@ -11,13 +11,15 @@ import msgspec
 from proxy.context.carry import NOTHING, Carried, Carrier, Named
 from proxy.context.sampling import Rates
 from proxy.context.traceparent import RANDOM, SAMPLED, SpanContext
+from proxy.context.tracestate import shown
 from proxy.events import Carry, Connection, JobEvent, digest
 from proxy.frameworks.base import Fields, Framework
 from proxy.tracer import attributes as a
+from proxy.tracer.content import Content
 from proxy.tracer.index import Index
 from proxy.tracer.jobs import Delivery, Description, Job, JobKey, Jobs, Status
 from proxy.tracer.measures import Measures
-from proxy.tracer.span import JobFacts, Kind, Link, Operation, Span
+from proxy.tracer.span import JobFacts, Kind, Link, Operation, Span, Value
 
 KEY_LIMIT: Final = 1024
 """Bytes of a key that a span shows."""
@@ -41,6 +43,8 @@ class Policy(msgspec.Struct, frozen=True):
     """``service.name`` by listener, for listeners that have one of their own."""
     jobs: int = 50_000
     """Jobs that are remembered: about 1 kB each while they wait, 2 kB while they run."""
+    content: Content = Content()
+    """Which content of jobs spans show."""
     keep: int = 3600 * 10**9
     """ns that a job nobody hears of is remembered."""
     indexed: int = 0
@@ -62,6 +66,8 @@ class Seen(msgspec.Struct, gc=False):
     context: SpanContext | None = None
     """What is stored with the job, as the relay saw or wrote it, or as an earlier description has it."""
     carry: Carry = Carry.NONE
+    content: dict[str, Value] = {}
+    """What of the job the settings let be seen."""
     described: Description | None = None
     """What was said of a job that this event only refers to."""
     job: Job | None = None
@@ -78,6 +84,7 @@ class Seen(msgspec.Struct, gc=False):
             upstream=self.upstream,
             db=event.db,
             size=event.size,
+            content=self.content,
         )
         return Span(
             operation=operation,
@@ -90,6 +97,7 @@ class Seen(msgspec.Struct, gc=False):
             job=facts,
             sampled=context.sampled,
             flags=context.flags,
+            tracestate=shown(context.tracestate) if context.tracestate else "",
             service=self.service,
         )
 
@@ -195,8 +203,8 @@ class Book:
     def begin(self, seen: Seen) -> SpanContext:
         """A new trace, in which nobody has a span yet."""
         trace_id = self.ids.trace_id()
-        keeps = self.rates.sampler(seen.event.queue, seen.event.key)
-        return SpanContext(trace_id, b"", RANDOM | SAMPLED if keeps(trace_id) else RANDOM)
+        state = self.rates.sampler(seen.event.queue, seen.event.key)(trace_id)
+        return SpanContext(trace_id, b"", RANDOM if state is None else RANDOM | SAMPLED, state or b"")
 
     def name_client(self, seen: Seen, span: Span) -> None:
         connection = self.connections.get(seen.conn)

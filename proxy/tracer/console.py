@@ -79,7 +79,7 @@ class TraceView:
         style = "bold red" if span.error else _STYLES.get(span.operation, "")
         fields = span.job.fields
         job = (self._kept(JOB_ID, fields.id), self._kept(JOB_TYPE, fields.type))
-        yield Text.assemble((guide, "dim"), (printable(span_name(span, self._naming), plain), style))
+        yield Text.assemble((guide, "dim"), (printable(span_name(span, self._naming, self._rule), plain), style))
         yield Text(printable(_joined("/", span.service or self._service, span.job.queue), plain))
         yield Text(printable(_joined(" ", *job), plain))
         yield Text(f"+{duration(span.start - self._start)}", style="dim")
@@ -108,7 +108,7 @@ class TraceView:
                     " ",
                     "->" if plain else "↳",
                     link.relation.replace("_", " "),
-                    span_name(known, self._naming) if known is not None else link.span_id.hex(),
+                    span_name(known, self._naming, self._rule) if known is not None else link.span_id.hex(),
                     f"in trace {link.trace_id.hex()}" if link.trace_id != span.trace_id else "",
                 ),
                 plain,
@@ -206,7 +206,7 @@ def printable(text: str, ascii_only: bool = False) -> str:
 def json_line(span: Span, service: str = "", naming: Naming = "queue", rule: Rule | None = None) -> str:
     """A span as one line of JSON, in ASCII; ids in hex, times in UTC with nanoseconds."""
     line = {
-        "name": span_name(span, naming),
+        "name": span_name(span, naming, rule),
         "kind": span.kind.name,
         "trace_id": span.trace_id.hex(),
         "span_id": span.span_id.hex(),

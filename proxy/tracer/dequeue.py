@@ -56,11 +56,11 @@ def dequeue(book: Book, seen: Seen) -> None:
         stored = None
     if stored is None:
         stored = book.begin(seen)
-    elif not carried.verified and stored.span_id and stored.span_id not in job.enqueues:
+    elif not carried.verified and stored.parent and stored.span_id not in job.enqueues:
         facts[a.PARENT_UNVERIFIED] = True
     note(seen, job, stored)
     span = seen.span(Operation.DEQUEUE, Kind.CLIENT, stored, book.ids.span_id())
-    span.parent_id, span.links, span.facts = stored.span_id, shown, facts
+    span.parent_id, span.links, span.facts = stored.parent, shown, facts
     _describe_dequeue(book, seen, span, waiting)
     delivery = Delivery(
         framework=framework,
@@ -70,6 +70,7 @@ def dequeue(book: Book, seen: Seen) -> None:
         process_id=book.ids.span_id(),
         sampled=span.sampled,
         flags=span.flags,
+        tracestate=span.tracestate,
         at=span.end,
         conn=seen.conn,
         dest=event.dest,

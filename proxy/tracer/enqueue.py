@@ -114,11 +114,11 @@ def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
     event, context = seen.event, seen.context
     if context is None or not context.span_id:
         begun = context or book.begin(seen)
-        context = SpanContext(begun.trace_id, book.ids.span_id(), begun.flags)
+        context = SpanContext(begun.trace_id, book.ids.span_id(), begun.flags, begun.tracestate)
     found = seen.carry is Carry.FOUND
     span_id = book.ids.span_id() if found else context.span_id
     span = seen.span(Operation.ENQUEUE, Kind.CLIENT if found else Kind.PRODUCER, context, span_id)
-    span.parent_id = context.span_id if found else event.previous
+    span.parent_id = context.parent if found else event.previous
     if seen.carry is Carry.REPLACED:
         span.parent_id, old = b"", unpack(event.previous)
         span.links += (Link(old.trace_id, old.span_id, "previous", old.flags),)
@@ -166,7 +166,7 @@ def _leave(stay: Waiting, span: Span, event: JobEvent) -> None:
     if stay.context.trace_id != span.trace_id:
         span.links += (Link(stay.context.trace_id, stay.context.span_id, "scheduled", stay.context.flags),)
     elif not span.parent_id:
-        span.parent_id = stay.context.span_id
+        span.parent_id = stay.context.parent
     if stay.since:
         span.facts[a.SCHEDULED_MS] = max(0, event.at - stay.since) / 1e6
     if stay.due:
@@ -198,16 +198,17 @@ def _pair(book: Book, job: Job, delivery: Delivery, enqueue: Span, seen: Seen) -
         if stay.since:
             dequeue.facts[a.SCHEDULED_MS] = max(0, event.at - stay.since) / 1e6
         if context is not None and context.span_id and context.trace_id == dequeue.trace_id:
-            dequeue.parent_id = context.span_id
+            dequeue.parent_id = context.parent
     book.wait(dequeue, event.done, "wire")
     if seen.carry is Carry.NONE and not dequeue.parent_id:
         # Nothing is stored that could have told the consumer: it is put into the trace now.
         dequeue.trace_id, dequeue.parent_id, dequeue.flags = enqueue.trace_id, enqueue.span_id, enqueue.flags
-        dequeue.sampled = enqueue.sampled
+        dequeue.sampled, dequeue.tracestate = enqueue.sampled, enqueue.tracestate
         if not event.ref:
             dequeue.facts[a.PAIRING] = "digest"
         delivery.trace_id, delivery.sampled, delivery.flags = enqueue.trace_id, enqueue.sampled, enqueue.flags
         book.index.joined(job, enqueue.trace_id)
+        delivery.tracestate = enqueue.tracestate
     book.release(delivery)
 
 

@@ -78,6 +78,7 @@ class Delivery(msgspec.Struct, gc=False):
     process_id: bytes
     sampled: bool
     flags: int
+    tracestate: str
     at: int
     """When it was written to the client: the process span's start."""
     conn: tuple[int, int]

@@ -108,6 +108,7 @@ class Lifecycle:
             if connection is not None:
                 seen.upstream = connection.upstream
                 seen.service = book.policy.services.get(connection.listener, "")
+            seen.content = book.policy.content.of(event.framework, event.queue, event.value)
             complete(book, seen)
             handler(book, seen)
             if seen.job is not None and book.policy.indexed:

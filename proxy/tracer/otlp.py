@@ -263,7 +263,7 @@ class Encoder:
         return self._name(operation, queue) + self._spans.encode(apply(self._rule, rendered))
 
     def _name(self, operation: str, queue: str) -> bytes:
-        return _field(0x2A, _utf8(name_of(operation, queue, self._naming)))
+        return _field(0x2A, _utf8(name_of(operation, queue, self._naming, self._rule)))
 
     def _event(self, event: SpanEvent) -> bytes:
         start = self._EVENT(0x09, max(event.at, 0)) + _field(0x12, _utf8(event.name))

@@ -12,6 +12,7 @@ from proxy.admin.api import api_routes
 from proxy.admin.app import AdminServer, create_app
 from proxy.admin.guard import Guard
 from proxy.admin.metrics import Queues, Reading, TracerCollector, by_queue, render
+from proxy.tracer import assembly as tracer_assembly
 from proxy.tracer.export.pipeline import BUCKETS, ExportStats
 from proxy.tracer.measures import BOUNDS
 from proxy.tracer.views import Views
@@ -24,6 +25,7 @@ def admin_server(tracer: Tracer) -> AdminServer:
     """Serves the pages about this tracer."""
     frameworks = [framework.name for framework in assembly.frameworks(tracer.settings)]
     collector = TracerCollector(tracer.snapshots.values, frameworks)
+    collector.queues = Queues(mask=tracer_assembly.redaction(tracer.settings).text)
     collector.sources = (
         lambda reading: _own(tracer, reading),
         lambda reading: _jobs(tracer, reading, collector.queues),
@@ -51,8 +53,11 @@ def _own(tracer: Tracer, reading: Reading) -> None:
     reading.add("redspan_span_buffer_spans", (), buffer.held)
     reading.add("redspan_span_buffer_capacity", (), buffer.capacity)
     reading.add("redspan_span_buffer_bytes", (), buffer.bytes)
-    reading.add("redspan_sampling_decisions_total", ("sampled",), counts.sampled)
-    reading.add("redspan_sampling_decisions_total", ("not_sampled",), counts.not_sampled)
+    for decision, number in tracer.sieve.decisions.items():
+        reading.add("redspan_sampling_decisions_total", (decision,), number)
+    tail = tracer.sieve.tail
+    reading.add("redspan_tail_spans", (), 0 if tail is None else tail.spans)
+    reading.add("redspan_tail_early_total", (), 0 if tail is None else tail.early)
     reading.add("redspan_tracer_errors_total", (), counts.errors)
     reading.add("redspan_process_resident_memory_bytes", ("tracer",), usage.resident_memory())
     reading.add("redspan_process_cpu_seconds_total", ("tracer",), usage.cpu_time() / 1e9)

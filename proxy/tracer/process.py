@@ -51,8 +51,6 @@ class Counts:
     """What the tracer counts of its own work."""
 
     def __init__(self) -> None:
-        self.sampled = 0
-        self.not_sampled = 0
         self.errors = 0
         """Records that a bug kept from being processed, and batches that could not be read."""
 
@@ -66,6 +64,7 @@ class Tracer:
         self.snapshots: dict[int, Snapshot] = {}
         """The latest of each relay worker."""
         self.lifecycle = assembly.lifecycle(settings)
+        self.sieve = assembly.sieve(settings)
         self.buffer = assembly.buffer(settings)
         self.pipeline: ExportPipeline | None = None
         self._expected: dict[int, int] = {}
@@ -107,6 +106,7 @@ class Tracer:
         channel.close()
         self._merged(self._merge.rest())
         self._take(self.lifecycle.flush())
+        self._export(self.sieve.flush(time.monotonic()))
         if self.pipeline is not None:
             await self.pipeline.flush(self.settings.tracing.export.flush_timeout)
         if exporting is not None:
@@ -208,11 +208,11 @@ class Tracer:
             self._count(snapshot)
 
     def _take(self, spans: list[Span]) -> None:
+        if spans:
+            self._export(self.sieve.take(spans, time.monotonic()))
+
+    def _export(self, spans: list[Span]) -> None:
         for span in spans:
-            if not span.sampled:
-                self.counts.not_sampled += 1
-                continue
-            self.counts.sampled += 1
             if self.pipeline is not None:
                 self.pipeline.add(span)
             else:
@@ -223,6 +223,7 @@ class Tracer:
             await asyncio.sleep(TICK)
             self._merged(self._merge.due(time.time_ns()))
             self._take(self.lifecycle.tick(time.time_ns()))
+            self._export(self.sieve.tick(time.monotonic()))
 
     # ---- pages
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from proxy.context.tracestate import shown
 from proxy.events import Carry, Op
 from proxy.frameworks.base import Fields
 from proxy.tracer import attributes as a
@@ -125,9 +126,10 @@ def tell(book: Book, seen: Seen, job: Job, delivery: Delivery, told: Description
             (Link(context.trace_id, context.span_id, "previous", context.flags),) if context.span_id else ()
         )
         return
-    dequeue.trace_id, dequeue.parent_id, dequeue.flags = context.trace_id, context.span_id, context.flags
-    dequeue.sampled = context.sampled
+    dequeue.trace_id, dequeue.parent_id, dequeue.flags = context.trace_id, context.parent, context.flags
+    dequeue.sampled, dequeue.tracestate = context.sampled, shown(context.tracestate)
     if not told.verified and context.span_id and context.span_id not in job.enqueues:
         dequeue.facts[a.PARENT_UNVERIFIED] = True
     delivery.trace_id, delivery.sampled, delivery.flags = context.trace_id, context.sampled, context.flags
     book.index.joined(job, context.trace_id)
+    delivery.tracestate = dequeue.tracestate

@@ -235,6 +235,7 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
         job=facts,
         sampled=delivery.sampled,
         flags=delivery.flags,
+        tracestate=delivery.tracestate,
         links=delivery.links,
         events=delivery.events,
         service=delivery.service,

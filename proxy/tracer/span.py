@@ -28,6 +28,11 @@ class Operation(StrEnum):
     DRAIN = "queue.drain"
     PEEK = "queue.peek"
 
+    @property
+    def verb(self) -> str:
+        """What it does, in a word, as settings name it."""
+        return self.value.rpartition(".")[2]
+
 
 class Kind(IntEnum):
     """The numbers are OTLP's (``Span.SpanKind``)."""
@@ -67,6 +72,8 @@ class JobFacts(msgspec.Struct, frozen=True, gc=False):
     db: int = 0
     size: int = 0
     """Bytes of the job as stored."""
+    content: dict[str, Value] = {}
+    """What of it the settings let be seen, by path."""
 
 
 class Span(msgspec.Struct, gc=False):

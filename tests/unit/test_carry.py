@@ -20,11 +20,11 @@ T, S = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 def carry(slot: Slot, named: Named | None = None, *, sampled: bool = True, inject: bool = True) -> Carried:
-    return Carrier(DERIVER, CountedIds()).carry(slot, named, lambda _: sampled, inject=inject)
+    return Carrier(DERIVER, CountedIds()).carry(slot, named, lambda _: b"" if sampled else None, inject=inject)
 
 
 def recover(slot: Slot, named: Named | None = None, *, inject: bool = True) -> Carried:
-    return Carrier(DERIVER, CountedIds()).recover(slot, named, lambda _: True, inject=inject)
+    return Carrier(DERIVER, CountedIds()).recover(slot, named, lambda _: b"", inject=inject)
 
 
 def test_w1_an_empty_slot_gets_a_random_context_without_identity() -> None:

@@ -158,7 +158,7 @@ def test_x2_a_copied_context_is_replaced_where_it_stands() -> None:
     value = {"a": 1, "tm": f'{{"baggage":"b","traceparent":"{OLD}"}}', "é" * 40: [OLD], "traceparent": OLD, "z": 2}
     slot = copied(value)
     assert isinstance(slot, CopiedSlot)
-    carried = Carrier(Deriver(), CountedIds()).carry(slot, None, lambda _: True)
+    carried = Carrier(Deriver(), CountedIds()).carry(slot, None, lambda _: b"")
     new = traceparent(1)
     assert isinstance(carried.edit, bytes)
     assert unpack(carried.edit) == {
@@ -169,7 +169,7 @@ def test_x2_a_copied_context_is_replaced_where_it_stands() -> None:
     assert len(carried.edit) == len(pack(value))
     assert slot.context is not None
     assert (carried.how, carried.previous) == (Carry.REPLACED, slot.context.pack())
-    observed = Carrier(Deriver(), CountedIds()).carry(slot, None, lambda _: True, inject=False)
+    observed = Carrier(Deriver(), CountedIds()).carry(slot, None, lambda _: b"", inject=False)
     assert (observed.how, observed.edit) == (Carry.FOUND, None)
 
 

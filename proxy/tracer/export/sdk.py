@@ -71,7 +71,7 @@ def readable(
     )
     parent = SpanContext(trace_id, int.from_bytes(span.parent_id, "big"), is_remote=True) if span.parent_id else None
     return ReadableSpan(
-        name=str(clean(span_name(span, naming))),
+        name=str(clean(span_name(span, naming, rule))),
         context=context,
         parent=parent,
         resource=resource,

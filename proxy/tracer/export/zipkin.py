@@ -110,7 +110,7 @@ class ZipkinEncoder:
         return _ZipkinSpan(
             trace_id=_hex(span.trace_id, 16),
             id=_hex(span.span_id, 8),
-            name=_text(span_name(span, self._naming)),
+            name=_text(span_name(span, self._naming, self._rule)),
             duration=max((span.end - span.start) // 1000, 1),
             tags=tags,
             local_endpoint=self._local(span.service),
