@@ -38,9 +38,8 @@ def admin_server(tracer: Tracer) -> AdminServer:
         service=settings.tracing.service_name or "redspan",
     )
     guard = Middleware(Guard, bind=settings.admin.bind_address, token_file=settings.admin.token_file)
-    return AdminServer(
-        create_app(lambda accept: render(collector, accept), [*api_routes(views), *ui_routes()], [guard])
-    )
+    routes = [*api_routes(views), *ui_routes()]
+    return AdminServer(create_app(lambda accept: render(collector, accept), routes, [guard]))
 
 
 def _own(tracer: Tracer, reading: Reading) -> None:
