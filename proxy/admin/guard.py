@@ -45,12 +45,11 @@ class Guard:
                 return problem(503, "The token cannot be read", f"admin.token_file: {error.strerror}")
             if token and hmac.compare_digest(token, _given(headers.get("authorization", ""))):
                 return None
-            return problem(
-                401,
-                "Unauthorized",
-                "send the token of admin.token_file: Authorization: Bearer …",
-                {"WWW-Authenticate": 'Bearer realm="redspan", Basic realm="redspan, token as password"'},
-            )
+            refusal = problem(401, "Unauthorized", "send the token of admin.token_file: Authorization: Bearer …")
+            # A line each: browsers see only the first on a line.
+            refusal.headers.append("WWW-Authenticate", 'Basic realm="redspan: the token is the password"')
+            refusal.headers.append("WWW-Authenticate", 'Bearer realm="redspan"')
+            return refusal
         if not self._local:
             return problem(403, "Forbidden", "off loopback, these pages need admin.token_file")
         if not _is_own(headers.get("host", "")):

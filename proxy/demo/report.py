@@ -138,6 +138,7 @@ class Report:
     def keeps(self, sidecar: Sidecar) -> None:
         self.title("A job each second from now on. Ctrl-C ends it all")
         self.line("REDIS_URL=", (sidecar.url, "bold"), f"   http://{sidecar.admin}/metrics")
+        self.line("Jobs and traces: ", (f"http://{sidecar.admin}/ui", "bold"))
 
     def next_steps(self) -> None:
         self.title("With your own")

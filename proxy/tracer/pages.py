@@ -12,6 +12,7 @@ from proxy.admin.api import api_routes
 from proxy.admin.app import AdminServer, create_app
 from proxy.admin.guard import Guard
 from proxy.admin.metrics import Queues, Reading, TracerCollector, by_queue, render
+from proxy.admin.pages import ui_routes
 from proxy.tracer import assembly as tracer_assembly
 from proxy.tracer.export.pipeline import BUCKETS, ExportStats
 from proxy.tracer.measures import BOUNDS
@@ -39,7 +40,8 @@ def admin_server(tracer: Tracer) -> AdminServer:
         service=settings.tracing.service_name or "redspan",
     )
     guard = Middleware(Guard, bind=settings.admin.bind_address, token_file=settings.admin.token_file)
-    return AdminServer(create_app(lambda accept: render(collector, accept), api_routes(views), [guard]))
+    routes = [*api_routes(views), *ui_routes()]
+    return AdminServer(create_app(lambda accept: render(collector, accept), routes, [guard]))
 
 
 def _own(tracer: Tracer, reading: Reading) -> None:

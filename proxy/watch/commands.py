@@ -154,9 +154,7 @@ def tail(admin: str, token_file: str, as_json: bool, count: int | None, **query:
 
 @click.command()
 @click.argument("trace_id", metavar="ID")
-@click.option(
-    "--output", type=click.Choice(["text", "json", "mermaid"]), default="text", help="mermaid: a Gantt chart."
-)
+@click.option("--output", type=click.Choice(["text", "json", "mermaid"]), default="text", help="mermaid: a chart.")
 @_connected
 def trace(trace_id: str, output: str, admin: str, token_file: str, as_json: bool) -> None:
     """Show a trace; its id in hex, or as a UUID."""

@@ -86,9 +86,8 @@ def job_line(job: Shown) -> Text:
 
 
 def queues_table(queues: Iterable[Shown]) -> Table:
-    table = _table(
-        "QUEUE", "FRAMEWORK", "DEPTH", "IN FLIGHT", "IN/S", "OUT/S", "FAILED/S", "WAIT p50", "p95", "TOOK p50", "p95"
-    )
+    rates, spreads = ("IN/S", "OUT/S", "FAILED/S"), ("WAIT p50", "p95", "TOOK p50", "p95")
+    table = _table("QUEUE", "FRAMEWORK", "DEPTH", "IN FLIGHT", *rates, *spreads)
     for one in queues:
         rate, wait, took = one["per_second"], one["wait_ms"] or {}, one["process_ms"] or {}
         table.add_row(

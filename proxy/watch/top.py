@@ -74,9 +74,7 @@ class Top(App[None]):
                     yield DataTable[Any](id=f"{name}-table", cursor_type="row", zebra_stripes=True)
             with TabPane("Queues", id="queues"), VerticalScroll():
                 yield Static(id="queues-table")
-        yield Input(
-            placeholder="a trace id, or name=value: queue, type, status, worker, correlation_id, id", id="filter"
-        )
+        yield Input(placeholder="a trace id, a queue, or type=… status=… worker=… correlation_id=… id=…", id="filter")
         yield Footer()
 
     def on_mount(self) -> None:
