@@ -65,10 +65,12 @@ _MEANS: Final = {
 class _Place:
     """Where something stands: ``argument 2``, ``arguments 2``, ``reply``, ``reply 1.*``; nowhere for no text."""
 
-    __slots__ = ("argument", "every", "named", "path")
+    __slots__ = ("_numbers", "argument", "every", "named", "path")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, numbers: bool = False) -> None:
+        """``numbers``: an integer of the reply will do, too."""
         kind, _, rest = text.partition(" ")
+        self._numbers = numbers
         self.named: Final = bool(text)
         self.every: Final = kind == "arguments"
         """That argument and all that follow."""
@@ -86,7 +88,9 @@ class _Place:
         found: list[object] = [reply]
         for part in self.path:
             found = [inner for item in found for inner in _inside(item, part)][:_JOBS]
-        return [text for item in found if (text := _text(item))] if self.named else []
+        if self._numbers:
+            found = [b"%d" % item if isinstance(item, int) and not isinstance(item, bool) else item for item in found]
+        return [item for item in found if isinstance(item, bytes) and item] if self.named else []
 
 
 def _inside(item: object, part: str) -> Sequence[object]:
@@ -96,12 +100,6 @@ def _inside(item: object, part: str) -> Sequence[object]:
     if not isinstance(item, list):
         return ()
     return item if part == "*" else item[int(part) - 1 : int(part)]
-
-
-def _text(item: object) -> bytes:
-    if isinstance(item, int) and not isinstance(item, bool):
-        return b"%d" % item
-    return item if isinstance(item, bytes) else b""
 
 
 class _Entry:
@@ -132,7 +130,7 @@ class _Entry:
         self.queue: Final = 2 + options.queue
         self.held: Final = 2 + options.held if options.held else 0
         self.job: Final = _Place(options.job)
-        self.id: Final = _Place(options.id)
+        self.id: Final = _Place(options.id, numbers=True)
         self.if_reply: Final = options.if_reply
         self._reach = max(self.job.argument, self.id.argument, 1 if self._first else 0)
 

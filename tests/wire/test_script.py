@@ -221,6 +221,12 @@ def test_a_reply_without_a_job_is_an_empty_poll(reply: str) -> None:
     assert run.blind == {}
 
 
+@pytest.mark.parametrize(("place", "jobs"), [("job", 0), ("id", 1)])
+def test_a_number_can_be_an_id_and_never_a_job(place: str, jobs: int) -> None:
+    entry = {"key": "q:*", "does": "dequeue", place: "reply"}
+    assert len(play(f"worker >> EVALSHA {SHA} 1 q:a\nredis << :41", script(entry)).events) == jobs
+
+
 @pytest.mark.parametrize(("if_reply", "reply", "jobs"), [(True, ":0", 0), (True, "nil", 0), (False, "nil", 1)])
 def test_whether_the_reply_says_that_nothing_was_done(if_reply: bool, reply: str, jobs: int) -> None:
     entry = {"key": "q:*", "does": "enqueue", "job": "argument 1", "if_reply": if_reply}
