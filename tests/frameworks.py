@@ -15,6 +15,8 @@ from proxy.config import (
     HueySettings,
     ListSettings,
     RqSettings,
+    ScriptEntry,
+    ScriptSettings,
     StreamSettings,
     StreaqSettings,
     TaskiqSettings,
@@ -30,6 +32,7 @@ from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
+from proxy.frameworks.script import Script
 from proxy.frameworks.streams import Streams
 from proxy.frameworks.streaq import Streaq
 from proxy.frameworks.taskiq import Taskiq
@@ -60,6 +63,11 @@ def streams(**options: Any) -> Streams:
 def zsets(**options: Any) -> Zsets:
     """``frameworks.zset`` with the sorted sets ``delayed*``."""
     return Zsets(ZsetSettings(**{"queues": ("delayed*",), **options}))
+
+
+def script(*entries: dict[str, Any], **options: Any) -> Script:
+    """``frameworks.script`` with these entries."""
+    return Script(ScriptSettings(entries=tuple(ScriptEntry(**entry) for entry in entries), **options))
 
 
 def rq(**options: Any) -> Rq:

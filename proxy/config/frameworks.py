@@ -10,14 +10,18 @@ import msgspec
 
 from proxy.config.values import (
     Conflict,
+    Count,
     Glob,
     Key,
     KeyPath,
     Natural,
+    OptionalGlob,
     OptionalPath,
     Path,
+    Place,
     Prefix,
     Section,
+    Text,
     dotted,
 )
 
@@ -111,6 +115,42 @@ class ZsetSettings(JobPaths, frozen=True):
     """Globs of the sorted sets that jobs are added to."""
     end: Literal["next_pop", "none"] = "none"
     """What ends a job that is popped from there: the worker's next pop, or nothing that can be seen."""
+
+
+class ScriptEntry(Section, frozen=True):
+    """One Lua script, or function, of the user's own. Keys and arguments are counted from 1."""
+
+    keys: Count = 1
+    """How many keys it is given."""
+    key: OptionalGlob = ""
+    """Glob of one of them: besides their number, what it is known by."""
+    key_position: Count = 1
+    """Which of them that is."""
+    first_argument: Text = ""
+    """What its first argument has to be; empty: anything."""
+    name: Text = ""
+    """Besides all that, the function's name (FCALL) or the script's SHA1; empty: any."""
+    does: Literal["", "enqueue", "dequeue", "ack", "success", "failure", "retry", "dead_letter"] = ""
+    """What it does to a job."""
+    queue: Count = 1
+    """Which key names the queue."""
+    held: Natural = 0
+    """Which key holds jobs from their dequeue to their acknowledgement; 0: none, or it is not among the keys."""
+    job: Place = ""
+    """Where the job is: ``argument 2``, ``arguments 2`` (that and all that follow), ``reply``, ``reply 1.2``."""
+    id: Place = ""
+    """Where the job's id is, where it is not in the job or there is no job."""
+    if_reply: bool = False
+    """Nil and 0 as a reply mean that nothing was done."""
+
+
+class ScriptSettings(JobPaths, frozen=True):
+    """Lua scripts and functions of the user's own. Paths lead into the jobs, where these are JSON."""
+
+    inject: bool = False
+    """Write a context into the jobs that are arguments of an enqueue, where they are JSON objects."""
+    entries: tuple[ScriptEntry, ...] = ()
+    """What each script does; the first entry that fits a command has it."""
 
 
 _PREFIX: Final = "jobqueue:"
@@ -244,6 +284,8 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """Streams of the user's own; nothing until queues are named."""
     zset: ZsetSettings = ZsetSettings()
     """Sorted sets of the user's own; nothing until queues are named."""
+    script: ScriptSettings = ScriptSettings()
+    """Lua scripts of the user's own; nothing until entries are named."""
     go_redis_work_queue: GoRedisWorkQueueSettings = GoRedisWorkQueueSettings()
     """The Go job queue of that name."""
     celery: CelerySettings = CelerySettings()
@@ -281,12 +323,34 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
                         wanted = f"lists that {role} does not take"
                         yield Conflict((*path, "queues"), wanted, f'"{queue}"', (*path, role))
 
+        yield from _unusable(self.script.entries)
+
     def traced(self) -> Sequence[str]:
         """In words: what is recognised, and of the user's own queues, which."""
         own = (("list", self.list), ("stream", self.stream), ("zset", self.zset))
         named = [f"{name} ({', '.join(one.queues)})" for name, one in own if one.enabled and one.queues]
-        others = [field.name for field in msgspec.structs.fields(self) if field.name not in ("list", "stream", "zset")]
+        if self.script.enabled and self.script.entries:
+            named.append(f"script ({', '.join(dict.fromkeys(entry.key for entry in self.script.entries))})")
+        mine = ("list", "stream", "zset", "script")
+        others = [field.name for field in msgspec.structs.fields(self) if field.name not in mine]
         return [*named, *(name.replace("_", "-") for name in others if getattr(self, name).enabled)]
+
+
+def _unusable(entries: Sequence[ScriptEntry]) -> Iterator[Conflict]:
+    """What is missing in entries of scripts, and positions beyond their keys."""
+    for number, entry in enumerate(entries):
+        path: KeyPath = ("frameworks", "script", "entries", number)
+        for name in ("key", "does"):
+            if not getattr(entry, name):
+                yield Conflict(
+                    (*path, name), "what the script is known by, and what it does", "nothing", (*path, "keys")
+                )
+        if not entry.job and not entry.id:
+            yield Conflict((*path, "job"), "where the job or its id is", "neither", (*path, "id"))
+        for name in ("key_position", "queue", "held"):
+            if getattr(entry, name) > entry.keys:
+                found = str(getattr(entry, name))
+                yield Conflict((*path, name), "one of its keys", found, (*path, "keys"))
 
 
 def _covers(glob: str, queue: str) -> bool:

@@ -135,6 +135,17 @@ def _read_optional_path(value: object) -> str:
     return "" if value == "" else _read_path(value)
 
 
+_PLACE: Final = re.compile(
+    r"arguments? [1-9]\d{0,3}|reply(?: (?:[1-9]\d{0,3}|\*)(?:\.(?:[1-9]\d{0,3}|\*))*)?", re.ASCII
+)
+
+
+def _read_place(value: object) -> str:
+    if (text := _read_text(value)) and not _PLACE.fullmatch(text):
+        raise ValueError
+    return text
+
+
 def _read_key(value: object) -> str:
     if "." in (text := _read_name(value)):
         raise ValueError("a path into the job is not in this release")
@@ -227,6 +238,14 @@ Key: TypeAlias = Annotated[str, Kind("a top-level key, such as traceparent", _re
 Path: TypeAlias = Annotated[str, Kind("a dotted path, such as meta.tenant", _read_path, text=True)]
 OptionalPath: TypeAlias = Annotated[
     str, Kind("a dotted path, such as meta.tenant, or nothing", _read_optional_path, text=True)
+]
+OptionalGlob: TypeAlias = Annotated[str, Kind("a glob, such as orders:*, or nothing", _read_text, text=True)]
+Text: TypeAlias = Annotated[str, TEXT]
+Place: TypeAlias = Annotated[
+    str,
+    Kind(
+        "argument 2, arguments 2 (and all that follow), reply, reply 1.2, reply *, or nothing", _read_place, text=True
+    ),
 ]
 Secret: TypeAlias = Annotated[str, Kind("text", _read_text, text=True, secret=True, show=lambda _: MASK)]
 Bind: TypeAlias = Annotated[

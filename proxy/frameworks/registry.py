@@ -16,6 +16,7 @@ from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
+from proxy.frameworks.script import Script
 from proxy.frameworks.streams import Streams
 from proxy.frameworks.streaq import Streaq
 from proxy.frameworks.taskiq import Taskiq
@@ -45,5 +46,7 @@ _KNOWN: Final[Mapping[str, Callable[[Any], Framework]]] = {
 def build(options: Options) -> tuple[Framework, ...]:
     """In the order in which they claim keys: what the user names himself comes first."""
     own = [(make, getattr(options, name)) for name, make in _OWN.items() if getattr(options, name).queues]
+    if options.script.entries:
+        own.append((Script, options.script))
     known = [(make, getattr(options, name)) for name, make in _KNOWN.items()]
     return tuple(make(settings) for make, settings in (*own, *known) if settings.enabled)
