@@ -84,8 +84,7 @@ class Pending(msgspec.Struct, gc=False):
     carried: list[Carried] = []
     """For each of the intent's jobs."""
     number: int = 0
-    """SELECT: the database; HELLO: the protocol, 0 for none given; SUBSCRIBE: confirmations to come, 0 for all there
-    are."""
+    """SELECT: the database; HELLO: the protocol, or 0; SUBSCRIBE: confirmations to come, 0 for all there are."""
     size: int = 0
     """Bytes of its arguments."""
     kind: bytes = b""

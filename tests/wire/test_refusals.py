@@ -90,6 +90,7 @@ def test_while_a_script_goes_on(start_corner: StartCorner) -> None:
             wait_for(lambda: line(sock, command("SET", "a", "")).startswith(b"-BUSY "), "not busy")
             refused(corner, "BUSY", sock)
             assert say(server, "SCRIPT KILL") == "+OK"
+            assert line(busy, b"").startswith(b"-ERR ")
             corner.follows(sock)
 
 
