@@ -30,8 +30,8 @@ def link(backend: str, url: str = "") -> str:
         (
             "honeycomb",
             "https://ui.honeycomb.io/t/environments/e",
-            f"https://ui.honeycomb.io/t/environments/e/trace?trace_id={TRACE}&span={SPAN}"
-            "&trace_start_ts=1699999940&trace_end_ts=1700000061",
+            f"https://ui.honeycomb.io/t/environments/e/trace?trace_id={TRACE}&span={SPAN}&trace_start_ts=1699999940&"
+            "trace_end_ts=1700000061",
         ),
         (
             "custom",
