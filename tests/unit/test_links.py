@@ -10,6 +10,7 @@ import pytest
 from proxy.config import Admin, Settings, TraceLinks
 
 TRACE, SPAN = "ab" * 16, "cd" * 8
+HONEYCOMB_RANGE = "trace_start_ts=1699999940&trace_end_ts=1700000061"
 
 
 def link(backend: str, url: str = "") -> str:
@@ -30,8 +31,7 @@ def link(backend: str, url: str = "") -> str:
         (
             "honeycomb",
             "https://ui.honeycomb.io/t/environments/e",
-            f"https://ui.honeycomb.io/t/environments/e/trace?trace_id={TRACE}&span={SPAN}&trace_start_ts=1699999940&"
-            "trace_end_ts=1700000061",
+            f"https://ui.honeycomb.io/t/environments/e/trace?trace_id={TRACE}&span={SPAN}&{HONEYCOMB_RANGE}",
         ),
         (
             "custom",
