@@ -34,7 +34,7 @@ _SLOTS: Final = _SECONDS // 5 + 1
 ENQUEUED, DELIVERED, SUCCEEDED, FAILED = range(4)
 
 
-class Rates:
+class Throughput:
     """What happened on a queue in the last minute."""
 
     __slots__ = ("_counts", "_stamps")
@@ -68,7 +68,7 @@ class Index:
         self.limit: Final = jobs
         self.size_limit: Final = size
         self.size = 0
-        self.rates: Final[dict[tuple[str, str], Rates]] = {}
+        self.rates: Final[dict[tuple[str, str], Throughput]] = {}
         """By framework and queue."""
         self.changed: dict[int, Entry] | None = None
         """Jobs something was heard of, by serial, since somebody put a new dict here; None: nobody watches."""
@@ -257,7 +257,7 @@ class Index:
         if rates is None:
             if len(self.rates) >= QUEUES_LIMIT:
                 label = (label[0], "other")
-            rates = self.rates.setdefault(label, Rates())
+            rates = self.rates.setdefault(label, Throughput())
         if span.operation is Operation.ENQUEUE:
             rates.count(ENQUEUED, span.end)
         elif span.operation is Operation.DEQUEUE:
