@@ -35,8 +35,10 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     worker: str = ""
     """Who has it, or had it last."""
     correlation_id: str = ""
+    trace_id: bytes = b""
+    """Of its newest spans."""
     traces: tuple[bytes, ...] = ()
-    """The last one is that of its newest spans."""
+    """All that it had spans in, the newest last."""
     spans: list[Span] = []
     cut: int = 0
     """Spans that were left out: there were too many."""
@@ -44,10 +46,6 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """Bytes of memory, estimated."""
     gone: bool = False
     """Out of the index."""
-
-    @property
-    def trace_id(self) -> bytes:
-        return self.traces[-1] if self.traces else b""
 
     @property
     def attempt(self) -> int:

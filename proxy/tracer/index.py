@@ -25,8 +25,8 @@ SPANS_LIMIT: Final = 64
 QUEUES_LIMIT: Final = 1000
 """Queues that rates are known of; the rest counts as the queue ``other``."""
 
-_ENTRY_SIZE: Final = 1000
-_SPAN_SIZE: Final = 700
+_ENTRY_SIZE: Final = 1100
+_SPAN_SIZE: Final = 860
 _SECONDS: Final = 60
 _SLOT: Final = 5 * 10**9
 _SLOTS: Final = _SECONDS // 5 + 1
@@ -34,7 +34,7 @@ _SLOTS: Final = _SECONDS // 5 + 1
 ENQUEUED, DELIVERED, SUCCEEDED, FAILED = range(4)
 
 
-class Rates:
+class Throughput:
     """What happened on a queue in the last minute."""
 
     __slots__ = ("_counts", "_stamps")
@@ -68,7 +68,7 @@ class Index:
         self.limit: Final = jobs
         self.size_limit: Final = size
         self.size = 0
-        self.rates: Final[dict[tuple[str, str], Rates]] = {}
+        self.rates: Final[dict[tuple[str, str], Throughput]] = {}
         """By framework and queue."""
         self.changed: dict[int, Entry] | None = None
         """Jobs something was heard of, by serial, since somebody put a new dict here; None: nobody watches."""
@@ -99,7 +99,13 @@ class Index:
         if event.worker:
             entry.worker = event.worker
         entry.heard = max(entry.heard, event.done)
-        self._touched(entry, job)
+        entry.status = job.status
+        self._touch = entry.touch = self._touch + 1
+        self._entries.move_to_end(entry.serial)
+        if self.changed is not None:
+            self.changed[entry.serial] = entry
+        while len(self._entries) > self.limit or (self.size > self.size_limit and self._entries):
+            self._evict()
 
     def note(self, job: Job, span: Span | None) -> None:
         """A span, which may still change until it is exported, is one of the job; None: only its state is new."""
@@ -119,7 +125,8 @@ class Index:
                 self.size -= _SPAN_SIZE
             if span.job.queue:
                 entry.queue = span.job.queue
-            self.joined(job, span.trace_id)
+            if span.trace_id != entry.trace_id:
+                self.joined(job, span.trace_id)
             entry.heard = max(entry.heard, span.end)
             self._count(span)
             if span.operation is Operation.DEQUEUE:
@@ -127,7 +134,9 @@ class Index:
                 facts = span.facts
                 worker = facts.get(a.WORKER_ID) or facts.get(a.CLIENT_NAME) or facts.get(a.CLIENT_ADDRESS)
                 entry.worker = str(worker) if worker else entry.worker
-        self._touched(entry, job)
+        entry.status = job.status
+        if self.changed is not None:
+            self.changed[entry.serial] = entry
 
     def dropped(self, job: Job, span: Span | None) -> None:
         """The span was none of the job after all."""
@@ -144,14 +153,18 @@ class Index:
         if entry is not None and not entry.gone and trace_id and trace_id != entry.trace_id:
             if trace_id not in entry.traces:
                 self._by_trace.add(trace_id, entry)
-            entry.traces = (*(one for one in entry.traces if one != trace_id), trace_id)
+            entry.trace_id = trace_id
+            entry.traces = (
+                (*(one for one in entry.traces if one != trace_id), trace_id) if entry.traces else (trace_id,)
+            )
 
     def expired(self, job: Job) -> None:
         """Nothing was heard of it for so long that nothing is expected any more."""
         entry = job.entry
         if entry is not None and not entry.gone and job.status is Status.RUNNING:
             entry.status = Status.UNKNOWN
-            self._watch(entry)
+            if self.changed is not None:
+                self.changed[entry.serial] = entry
 
     # ---- what is asked
 
@@ -226,21 +239,6 @@ class Index:
         self.size += size
         return entry
 
-    def _touched(self, entry: Entry, job: Job) -> None:
-        entry.status = job.status
-        self._touch += 1
-        entry.touch = self._touch
-        if entry.serial in self._entries:
-            self._entries.move_to_end(entry.serial)
-        if self.changed is not None:
-            self.changed[entry.serial] = entry
-        while len(self._entries) > self.limit or (self.size > self.size_limit and self._entries):
-            self._evict()
-
-    def _watch(self, entry: Entry) -> None:
-        if self.changed is not None:
-            self.changed[entry.serial] = entry
-
     def _evict(self) -> None:
         _, entry = self._entries.popitem(last=False)
         entry.gone = True
@@ -251,7 +249,7 @@ class Index:
             self._by_trace.remove(trace_id, entry)
         self.size -= entry.size
         entry.spans = []
-        entry.traces = ()
+        entry.traces, entry.trace_id = (), b""
 
     def _count(self, span: Span) -> None:
         label = (span.job.framework, span.job.queue)
@@ -259,7 +257,7 @@ class Index:
         if rates is None:
             if len(self.rates) >= QUEUES_LIMIT:
                 label = (label[0], "other")
-            rates = self.rates.setdefault(label, Rates())
+            rates = self.rates.setdefault(label, Throughput())
         if span.operation is Operation.ENQUEUE:
             rates.count(ENQUEUED, span.end)
         elif span.operation is Operation.DEQUEUE:

@@ -55,12 +55,12 @@ def status(text: str) -> Text:
 def jobs_table(jobs: Iterable[Shown]) -> Table:
     table = _table("STATUS", "QUEUE", "ID", "TYPE", "TRY", "WAITED", "TOOK", "HEARD", "TRACE")
     for job in jobs:
-        table.add_row(*job_cells(job))
+        _row(table, *job_cells(job))
     return table
 
 
 def job_cells(job: Shown) -> list[RenderableType]:
-    return [
+    cells: list[RenderableType] = [
         status(str(job["status"])),
         printable(job["queue"]),
         printable(job["id"]),
@@ -71,6 +71,7 @@ def job_cells(job: Shown) -> list[RenderableType]:
         clock(job["heard_at"]),
         job["trace_id"],
     ]
+    return [_literal(cell) for cell in cells]
 
 
 def job_line(job: Shown) -> Text:
@@ -90,7 +91,8 @@ def queues_table(queues: Iterable[Shown]) -> Table:
     table = _table("QUEUE", "FRAMEWORK", "DEPTH", "IN FLIGHT", *rates, *spreads)
     for one in queues:
         rate, wait, took = one["per_second"], one["wait_ms"] or {}, one["process_ms"] or {}
-        table.add_row(
+        _row(
+            table,
             printable(one["queue"]),
             one["framework"],
             "" if one["depth"] is None else str(one["depth"]),
@@ -104,7 +106,8 @@ def queues_table(queues: Iterable[Shown]) -> Table:
 def workers_table(workers: Iterable[Shown]) -> Table:
     table = _table("WORKER", "QUEUES", "JOBS", "FAILED", "HEARD", "RUNNING")
     for one in workers:
-        table.add_row(
+        _row(
+            table,
             printable(one["worker"]),
             printable(", ".join(one["queues"])),
             str(one["jobs"]),
@@ -122,13 +125,13 @@ def details(job: Shown) -> Iterator[RenderableType]:
     for name, value in job.items():
         if name not in skipped and value not in (None, ""):
             shown = ms(value) if name.endswith("_ms") else printable(str(value))
-            table.add_row(Text(name.replace("_", " "), "dim"), status(shown) if name == "status" else shown)
+            _row(table, Text(name.replace("_", " "), "dim"), status(shown) if name == "status" else shown)
     if job["trace_id"]:
         flags = "01" if any(span["sampled"] for span in job["spans"]) else "00"
         parent = next((span["span_id"] for span in job["spans"] if span["trace_id"] == job["trace_id"]), "0" * 16)
-        table.add_row(Text("traceparent", "dim"), f"00-{job['trace_id']}-{parent}-{flags}")
+        _row(table, Text("traceparent", "dim"), f"00-{job['trace_id']}-{parent}-{flags}")
     if job["trace_url"]:
-        table.add_row(Text("link", "dim"), Text(printable(job["trace_url"]), f"link {job['trace_url']}"))
+        _row(table, Text("link", "dim"), Text(printable(job["trace_url"]), f"link {job['trace_url']}"))
     yield table
     yield Text("")
     for step in job["timeline"]:
@@ -154,7 +157,8 @@ def waterfall(rows: Sequence[tuple[Shown, int]]) -> Table:
     for span, depth in rows:
         left, width = bar(span["start_us"] - start, span["duration_us"], length, _BAR)
         style = "bold red" if span["error"] else ""
-        table.add_row(
+        _row(
+            table,
             Text("  " * depth + printable(span["name"]), style),
             printable(str(span["attributes"].get("queue.name", ""))),
             f"+{ms((span['start_us'] - start) / 1000)}",
@@ -193,6 +197,15 @@ def mermaid(rows: Sequence[tuple[Shown, int]]) -> str:
 def _plain(text: str) -> str:
     """Without what means something to Mermaid."""
     return "".join(char if char.isalnum() or char in " ._-/" else "_" for char in text)
+
+
+def _row(table: Table, *cells: RenderableType) -> None:
+    """A row in which no text is markup, whoever prints it."""
+    table.add_row(*map(_literal, cells))
+
+
+def _literal(cell: RenderableType) -> RenderableType:
+    return Text(cell) if isinstance(cell, str) else cell
 
 
 def _table(*columns: str) -> Table:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 from rich.console import Group
+from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -101,7 +102,7 @@ class Top(App[None]):
             self.call_from_thread(self._show, jobs, failed["jobs"], queues)
 
     def _say(self, text: str) -> None:
-        self.query_one("#said", Static).update(Group(text))
+        self.query_one("#said", Static).update(Text(text))
 
     def _show(self, jobs: list[dict[str, Any]], failed: list[dict[str, Any]], queues: list[dict[str, Any]]) -> None:
         self._say(" ".join(f"{name}={text}" for name, text in self.wanted.items()))

@@ -1,4 +1,4 @@
-"""What redspan costs: python -m tests.bench [tracer | frameworks | report FILE], see --help.
+"""What redspan costs: python -m tests.bench [tracer | index | frameworks | report FILE], see --help.
 
 Without a word: CPU of each command, throughput and latency, beside the proxies that one would use otherwise.  What
 counts is the median over rounds of the ratio within a round, because single runs on a shared machine differ by more
@@ -79,6 +79,11 @@ def main(arguments: Sequence[str]) -> int:
         from tests.bench import tracer
 
         tracer.main(options, console)
+    elif options.what == "index":
+        from tests.bench import index
+
+        with tempfile.TemporaryDirectory(prefix="redspan-bench-") as options.directory:
+            index.main(options, console)
     else:
         from tests.bench import frameworks
 
@@ -88,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0])
-    words = parser.add_subparsers(dest="what", metavar="[tracer | frameworks | report]")
+    words = parser.add_subparsers(dest="what", metavar="[tracer | index | frameworks | report]")
     parser.set_defaults(what="relay")
     parser.add_argument("--rounds", type=int, default=7, help="of the base; sweeps have half as many")
     which = parser.add_mutually_exclusive_group()
@@ -98,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     alone = words.add_parser("tracer", help="the tracer alone: what it takes, and what it costs")
     alone.add_argument("--seconds", type=float, default=4.0, help="of each step of the load")
     alone.add_argument("--jobs", type=int, default=30_000, help="for what is measured in memory and by stage")
+    kept = words.add_parser("index", help="the index of recent jobs: what it costs, and how fast it answers")
+    kept.add_argument("--rounds", type=int, default=9)
+    kept.add_argument("--jobs", type=int, default=100_000, help="that are asked about")
     real = words.add_parser("frameworks", help="real applications, traced from within and by redspan")
     real.add_argument("--rounds", type=int, default=5)
     real.add_argument("--jobs", type=int, default=1_000, help="in each round")

@@ -36,8 +36,12 @@ def test_keys(start_sidecar: StartSidecar) -> None:
             await until(pilot, lambda: live.row_count == 4)
             assert app.query_one("#failures-table", DataTable).row_count == 1
             with redis.Redis.from_url(sidecar.url) as client:
-                client.lpush("mail", job("[red]late[/"))
+                client.lpush("mail", job("[red]late[/blue]"))
             await until(pilot, lambda: live.row_count == 5)
+            assert str(live.get_row_at(0)[2]) == "[red]late[/blue]"
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(app.screen, Sheet))
+            await pilot.press("escape")
             await pilot.press("slash", *TRACE, "enter")
             await until(pilot, lambda: live.row_count == 1)
             chosen = app.chosen()
