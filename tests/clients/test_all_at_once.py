@@ -1,0 +1,109 @@
+"""All frameworks on one Redis, and what only looks like theirs: no false job appears, no foreign byte changes."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.clients.programs import running, said_by
+from tests.clients.traces import assert_ids_are_unique, assert_parents_are_exported, by_trace
+from tests.conftest import StartSidecar
+from tests.receiver import ReceivedSpan, Receiver
+from tests.sidecar import ROOT, Sidecar
+
+ROUNDS = 2
+WORKERS = {
+    "arq": ("-m", "arq", "arq_app.WorkerSettings"),
+    "celery": ("-m", "celery", "-A", "celery_app", "worker", "--pool", "threads", "-c", "2", "-E"),
+    "dramatiq": ("-m", "dramatiq", "dramatiq_app", "--processes", "1", "--threads", "2"),
+    "huey": ("-m", "huey.bin.huey_consumer", "huey_app.huey", "-w", "2"),
+    "rq": ("-m", "rq.cli", "worker", "--url", "{url}", "mails"),
+    "streaq": ("-m", "streaq", "run", "streaq_app:worker"),
+    "taskiq": ("-m", "taskiq", "worker", "taskiq_app:broker", "--workers", "1"),
+}
+PRODUCERS = {
+    "arq": ("-c", f"import arq_app; arq_app.main({ROUNDS})"),
+    "celery": ("-c", f"import celery_app; celery_app.main({ROUNDS})"),
+    "dramatiq": ("-c", f"import dramatiq_app; dramatiq_app.main({ROUNDS})"),
+    "huey": ("-c", f"import huey_app; huey_app.main({ROUNDS})"),
+    "rq": ("-m", "tests.clients.apps.rq_app", "produce", "{url}", str(ROUNDS)),
+    "streaq": ("-c", f"import streaq_app; streaq_app.main({ROUNDS})"),
+    "taskiq": ("-c", f"import taskiq_app; taskiq_app.run(taskiq_app.main({ROUNDS}))"),
+}
+QUEUES = {
+    "arq": {"arq:queue"},
+    "celery": {"celery"},
+    "dramatiq": {"default"},
+    "huey": {"shop"},
+    "rq": {"mails"},
+    "streaq": {"default"},
+    "taskiq": {"taskiq"},
+}
+JOBS = {"arq": 10, "celery": 9, "dramatiq": 14, "huey": 14, "rq": 6, "streaq": 15, "taskiq": 12}
+"""Of each round."""
+PATHS = {"arq": str(Path(sys.prefix) / "arq"), "rq": str(ROOT)}
+"""Where what they need besides is."""
+
+
+def tracing(receiver: Receiver, **frameworks: Any) -> dict[str, Any]:
+    return {
+        "frameworks": frameworks,
+        "tracing": {"endpoint": receiver.url, "protocol": "http/protobuf", "export": {"interval": "100ms"}},
+    }
+
+
+def by_framework(spans: list[ReceivedSpan], name: str) -> dict[str, set[str]]:
+    """Ids of the jobs that have a span of that name."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for span in spans:
+        if span.name == name:
+            found[span.attributes["redspan.framework"]].add(span.attributes["messaging.message.id"])
+    return found
+
+
+def test_all_frameworks_on_one_redis(start_sidecar: StartSidecar, receiver: Receiver, tmp_path: Path) -> None:
+    sidecar = start_sidecar(tracing(receiver))
+
+    def produce(framework: str) -> list[Any]:
+        command = [part.format(url=sidecar.url) for part in PRODUCERS[framework]]
+        return said_by(sidecar.url, *command, PYTHONPATH=PATHS.get(framework, ""))
+
+    with ExitStack() as workers, ThreadPoolExecutor(2) as pool:
+        for framework, command in WORKERS.items():
+            (tmp_path / framework).mkdir()
+            filled = [part.format(url=sidecar.url) for part in command]
+            workers.enter_context(
+                running(sidecar.url, tmp_path / framework, *filled, PYTHONPATH=PATHS.get(framework, ""))
+            )
+        said = dict(zip(PRODUCERS, pool.map(produce, PRODUCERS), strict=True))
+        spans = receiver.wait_for(
+            lambda spans: (
+                by_framework(spans, "job.process") == by_framework(spans, "queue.enqueue")
+                and by_framework(spans, "job.process").keys() == PRODUCERS.keys()
+            )
+        )
+    assert all(said.values())
+    ids = by_framework(spans, "queue.enqueue")
+    assert {framework: len(found) for framework, found in ids.items()} == {
+        framework: ROUNDS * count for framework, count in JOBS.items()
+    }
+    assert_parents_are_exported(spans)
+    assert_ids_are_unique(spans)
+    for trace in by_trace(spans):
+        assert len({span.attributes["redspan.framework"] for span in trace}) == 1
+    queues: dict[str, set[str]] = defaultdict(set)
+    for span in spans:
+        queues[span.attributes["redspan.framework"]].add(span.attributes["queue.name"])
+    assert queues == QUEUES
+    only_these(sidecar)
+
+
+def only_these(sidecar: Sidecar) -> None:
+    known = sum(max(0, sidecar.metric("redspan_jobs_total", framework=framework)) for framework in PRODUCERS)
+    assert sidecar.metric("redspan_jobs_total") == known
+    assert sidecar.metric("redspan_blind_total") == 0
+    assert sidecar.metric("redspan_unrecognised_total") <= 0
