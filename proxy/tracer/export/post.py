@@ -77,8 +77,7 @@ class Poster:
 
     ``timeout`` in seconds, for connecting and for every read.  ``compression``: ``gzip`` or ``none``.  ``tls``
     replaces the system's trust store, and may bring a certificate of ours.  ``headers_file``:
-    `FileHeaders`.  Raises ValueError for a header that cannot
-    be sent, naming it but never its value.
+    `FileHeaders`.  Raises ValueError for a header that cannot be sent, naming it but never its value.
     """
 
     def __init__(
