@@ -166,6 +166,8 @@ TRACER: Final = (
         ("result",),
         (("ok", "error"),),
     ),
+    Metric("redspan_export_retries_total", "counter", "Batches that the collector did not take, to be sent again."),
+    Metric("redspan_export_circuit_open", "gauge", "1: the collector is away, and only one batch asks after it."),
     Metric("redspan_export_duration_seconds", "histogram", "How long export requests took."),
     Metric("redspan_span_buffer_spans", "gauge", "Spans that wait for export."),
     Metric("redspan_span_buffer_capacity", "gauge", "Spans that can wait for export."),

@@ -208,6 +208,8 @@ class Tracing(Section, frozen=True):
     """Empty: grpc for port 4317, zipkin for …/api/v2/spans, else http/protobuf; ``none`` sends nothing there."""
     headers: dict[Name, Secret] = {}  # noqa: RUF012 - msgspec copies it
     """Headers of every request to the collector. Never shown."""
+    headers_file: str = ""
+    """A file with more of them, one ``name: value`` a line. One that is replaced is read again."""
     tls: ClientTls = ClientTls()
     """Certificates, for an endpoint that is ``https://``."""
     exporters: tuple[Collector, ...] = ()
@@ -240,7 +242,7 @@ class Tracing(Section, frozen=True):
     def collectors(self) -> Iterator[tuple[KeyPath, Collector]]:
         """All the places that spans go to, with the paths of their settings; the first is the one that counts."""
         if self.protocol != "none":
-            yield ("tracing",), Collector(self.endpoint, self.protocol, self.headers, self.tls)
+            yield ("tracing",), Collector(self.endpoint, self.protocol, self.headers, self.headers_file, self.tls)
         for i, one in enumerate(self.exporters):
             yield ("tracing", "exporters", i), one
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from proxy.config.tls import ClientTls, wrong
+from proxy.config.tls import ClientTls, unreadable, wrong
 from proxy.config.values import Conflict, Endpoint, KeyPath, Name, Secret, Section, dotted
 
 ExportProtocol: TypeAlias = Literal["grpc", "http/protobuf", "zipkin", "none"]
@@ -30,6 +30,8 @@ class Collector(Section, frozen=True):
     """As `Tracing.protocol`."""
     headers: dict[Name, Secret] = {}  # noqa: RUF012 - msgspec copies it
     """Headers of every request to it. Never shown."""
+    headers_file: str = ""
+    """A file with more of them, one ``name: value`` a line. One that is replaced is read again."""
     tls: ClientTls = ClientTls()
     """Certificates for it."""
 
@@ -78,6 +80,8 @@ def conflicts(collectors: Iterable[tuple[KeyPath, Collector]]) -> Iterator[Confl
         other = seen.setdefault(key, endpoint)
         if other != endpoint and one.endpoint:
             yield Conflict(endpoint, "an endpoint of its own", f"the one of {dotted(other)}", other)
+        if one.headers_file:
+            yield from unreadable((*path, "headers_file"), one.headers_file, "headers")
         if one.tls == ClientTls():
             continue
         if not url.startswith("https:"):

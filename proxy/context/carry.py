@@ -70,7 +70,7 @@ class Carrier(msgspec.Struct, frozen=True):
                 context = self._begin(None if self.trusts else named, sampler, bare=False)
                 return Carried(Carry.REPLACED, context, slot.write(context), found.pack())
             if not slot.bare:
-                return Carried(Carry.FOUND, found, reason=slot.reason)
+                return Carried(Carry.FOUND, self._believed(found, sampler), reason=slot.reason)
             return self._adopt(slot, found, named, sampler, inject=inject)
         if state is State.EMPTY and inject:
             context = self._begin(named, sampler, bare=slot.bare)
@@ -82,13 +82,19 @@ class Carrier(msgspec.Struct, frozen=True):
         found = slot.context
         if slot.state is State.FOUND and found is not None:
             if not slot.bare:
-                return Carried(Carry.FOUND, found)
+                return Carried(Carry.FOUND, self._believed(found, sampler))
             own = found.span_id == self._adopted_span(found.trace_id, named)
             return Carried(Carry.FOUND, self._flagged(found.trace_id, found.span_id, sampler), verified=own)
         if slot.state is State.EMPTY and inject:
             trace_id = self._trace_id(named)
             return Carried(Carry.NONE, None if trace_id is None else self._flagged(trace_id, b"", sampler))
         return self._derived(named, sampler)
+
+    def _believed(self, found: SpanContext, sampler: Sampler) -> SpanContext:
+        """A tracestate stays where its traceparent is replaced: it counts for what redspan would have written there."""
+        if self.trusts:
+            return found
+        return SpanContext(found.trace_id, found.span_id, found.flags, sampler(found.trace_id) or b"")
 
     def _adopt(self, slot: Slot, found: SpanContext, named: Named | None, sampler: Sampler, *, inject: bool) -> Carried:
         own = self._adopted_span(found.trace_id, named)

@@ -16,9 +16,9 @@ from typing import Final, TypeAlias
 from proxy import log
 from proxy.address import Address
 from proxy.config import Listener, Settings
+from proxy.files import FromFiles
 from proxy.listen import CannotListen, bound, close_listener, open_listeners, raise_file_limit
 from proxy.relay.context import RelayContext
-from proxy.relay.files import FromFiles
 from proxy.relay.legs import ClientLeg
 from proxy.relay.session import Session
 from proxy.relay.upstream import CannotConnect, LoginRefused, Upstream

@@ -14,9 +14,9 @@ from typing import Final, TypeVar
 
 from proxy.address import Address
 from proxy.config import UpstreamTls
+from proxy.files import FromFiles
 from proxy.listen import keep_alive
 from proxy.relay.eyeballs import connected
-from proxy.relay.files import FromFiles
 from proxy.relay.legs import UpstreamLeg
 
 CONNECT_TIMEOUT: Final = 5.0

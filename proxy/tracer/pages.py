@@ -53,6 +53,8 @@ def _own(tracer: Tracer, reading: Reading) -> None:
     for reason, number in buffer.dropped.items():
         reading.add("redspan_spans_dropped_total", (reason,), number)
     reading.add("redspan_span_buffer_spans", (), buffer.held)
+    reading.add("redspan_export_retries_total", (), buffer.retries)
+    reading.add("redspan_export_circuit_open", (), buffer.broken)
     reading.add("redspan_span_buffer_capacity", (), buffer.capacity)
     reading.add("redspan_span_buffer_bytes", (), buffer.bytes)
     for decision, number in tracer.sieve.decisions.items():

@@ -45,20 +45,20 @@ class Redaction:
         max_length: int = 1024,
     ) -> None:
         globs = "|".join(map(translate, deny))
-        self._denied = lru_cache(1024)(re.compile(globs).match if globs else _none)
+        self._denied = lru_cache(1024)(re.compile(globs).match) if globs else None
         self._pii = pii
         self._patterns = [re.compile(pattern) for pattern in patterns]
         self._max_length = max_length
 
     def __call__(self, name: str, value: Value) -> Value | None:
-        if self._denied(name):
+        if self._denied is not None and self._denied(name):
             return None
         if isinstance(value, str):
             return self.text(value, place=name in _PLACES)
         # A number has no blanks or dots: it can only be a card, and measurements are none.
-        return (
-            self.text(str(value)) if name.startswith(a.PAYLOAD) and isinstance(value, int) and value > 10**11 else value
-        )
+        if type(value) is int and _LARGE < value < _LARGE**2 and name.startswith(a.PAYLOAD):
+            return self.text(str(value)) if _CARD.fullmatch(str(value)) else value
+        return value
 
     def text(self, text: str, *, place: bool = False) -> str:
         """The text with what is personal masked, and cut."""
@@ -71,24 +71,21 @@ class Redaction:
         return text[: self._max_length]
 
 
-def _none(_: str) -> None:
-    return None
-
-
 def _masked(text: str) -> str:
     if "@" in text:
         text = _EMAIL.sub("[email]", text)
-    if not _DIGIT.search(text):
-        return text
-    text = _SSN.sub("[ssn]", text)
-    text = _CARD.sub(_card, text)
-    text = _PHONE.sub("[phone]", text)
+    if _DIGITS.search(text):
+        text = _SSN.sub("[ssn]", text)
+        text = _CARD.sub(_card, text)
+        text = _PHONE.sub("[phone]", text)
     if "." in text:
         text = _IPV4.sub(_ipv4, text)
     return _IPV6.sub(_ipv6, text) if ":" in text else text
 
 
-_DIGIT: Final = re.compile(r"\d")
+_DIGITS: Final = re.compile(r"(?:\d[ ()./-]{0,3}){7}")
+"""Fewer, or further apart, are no number that is masked."""
+_LARGE: Final = 10**11
 
 
 def _card(match: re.Match[str]) -> str:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -164,6 +165,26 @@ def test_grpc(collector: Collector, address: str, endpoint: str, compression: st
     [request] = collector.requests
     check(decode(request))
     assert collector.metadata[0]["x-api-key"] == "k"
+
+
+def test_grpc_with_headers_from_a_file(collector: Collector, address: str, tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_text("X-Api-Key: of the file\n")
+    with closing(grpc_exporter(CONVERT, address, headers={"X-Api-Key": "k"}, headers_file=str(file))) as exporter:
+        assert exporter.export(SPANS).status is Status.OK
+        collector.error = grpc.StatusCode.UNAUTHENTICATED
+        assert exporter.export(SPANS) == Result(Status.RETRYABLE, reason="gRPC UNAUTHENTICATED")
+    assert [metadata["x-api-key"] for metadata in collector.metadata] == ["of the file"] * 2
+
+
+def test_http_with_headers_from_a_file(receiver: Receiver, tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_text("X-Api-Key: of the file\n")
+    made = http_exporter(CONVERT, receiver.url, headers={"X-Api-Key": "k"}, headers_file=str(file))
+    with closing(made) as exporter:
+        receiver.answer(403)
+        assert exporter.export(SPANS) == Result(Status.RETRYABLE, reason="HTTP 403")
+    assert [request.headers["x-api-key"] for request in receiver.requests] == ["of the file"]
 
 
 def test_grpc_partial_success(collector: Collector, address: str) -> None:

@@ -85,6 +85,19 @@ def test_what_follows_from_the_identity_and_the_key_is_our_own() -> None:
     assert (carried.how, carried.context) == (Carry.REPLACED, own)
 
 
+def test_the_old_tracestate_stays_in_the_job_and_is_not_believed() -> None:
+    value = f'{{"traceparent":"{FOUND}","tracestate":"ot=rv:ffffffffffffff,redspan=e:0"}}'.encode()
+    carried = carry(json_slot(value), value)
+    assert isinstance(carried.edit, bytes)
+    stored = CARRIER.recover(json_slot(carried.edit), None, lambda _: b"ot=th:8").context
+    assert stored is not None
+    assert (stored.span_id, stored.tracestate, stored.parent) == (
+        bytes.fromhex(traceparent(1)[36:52]),
+        b"ot=th:8",
+        stored.span_id,
+    )
+
+
 def test_a_hundred_thousand_hostile_contexts_are_read_strictly_or_not_at_all() -> None:
     source = random.Random(11)
     header = f"00-{T}-{S}-01".encode()

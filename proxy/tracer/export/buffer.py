@@ -2,7 +2,8 @@
 
 Every span handed in is in exactly one place: ``started == exported + dropped + held``.  Held are those that wait, those
 of a batch that somebody took, and those of a batch that came back.  When it is full the newest is refused: what is
-held is older and belongs to traces that are half sent already.
+held is older and belongs to traces that are half sent already.  A batch that came back is tried again until it is
+taken, or until the end: there is no limit to how often, for the buffer is one to how much.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ Dropped: TypeAlias = Literal["buffer_full", "export_failed", "rejected", "shutdo
 
 FIRST_DELAY: Final = 1.0
 LONGEST_DELAY: Final = 30.0
+BREAK: Final = 5
+"""Failures in a row after which the receiver counts as away. One batch asks after it, as often as the back-off says."""
 LONGEST_RETRY_AFTER: Final = 300.0
 """Seconds; a receiver that asks for more has its reasons, but a queue that never moves again is of no use."""
 
@@ -48,6 +51,9 @@ class SpanBuffer:
         self.started_by: dict[str, int] = {operation.value: 0 for operation in Operation}
         self.exported = 0
         self.dropped: dict[Dropped, int] = dict.fromkeys(get_args(Dropped), 0)
+        self.retries = 0
+        """Batches that came back."""
+        self._failures = 0
         self._jitter = jitter
         self._queue: deque[Span] = deque()
         self._since = 0.0
@@ -62,6 +68,11 @@ class SpanBuffer:
     @property
     def started(self) -> int:
         return sum(self.started_by.values())
+
+    @property
+    def broken(self) -> bool:
+        """The receiver is away: nothing is sent but one batch from time to time."""
+        return self._failures >= BREAK
 
     @property
     def waiting(self) -> int:
@@ -127,7 +138,7 @@ class SpanBuffer:
         self._out -= len(batch)
         self.exported += len(batch) - rejected
         self.dropped["rejected"] += rejected
-        self._delay, self._not_before = FIRST_DELAY, 0.0
+        self._delay, self._not_before, self._failures = FIRST_DELAY, 0.0, 0
 
     def failed(self, batch: list[Span], reason: Dropped = "export_failed") -> None:
         """The batch will never be taken."""
@@ -138,6 +149,8 @@ class SpanBuffer:
         """The batch was not taken this time: it is the next one again, after the back-off."""
         self._out -= len(batch)
         self._returned.appendleft(batch)
+        self.retries += 1
+        self._failures += 1
         delay = min(self._delay * (0.8 + 0.4 * self._jitter()), LONGEST_DELAY)
         self._not_before = now + max(delay, min(retry_after, LONGEST_RETRY_AFTER))
         self._delay = min(self._delay * 2, LONGEST_DELAY)

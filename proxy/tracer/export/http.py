@@ -27,6 +27,7 @@ class HttpExporter:
         timeout: float = 10.0,
         compression: str = "gzip",
         tls: ssl.SSLContext | None = None,
+        headers_file: str = "",
     ) -> None:
         self._encoder = encoder
         self._poster = Poster(
@@ -36,6 +37,7 @@ class HttpExporter:
             timeout=timeout,
             compression=compression,
             tls=tls,
+            headers_file=headers_file,
         )
         self.where = self._poster.where
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from proxy import __version__
 from proxy.tracer.export.base import Result, Status
+from proxy.tracer.export.headers import FileHeaders
 
 RETRYABLE: Final = frozenset({429, 502, 503, 504})
 
@@ -75,8 +76,8 @@ class Poster:
     """Posts bodies of one content type to one endpoint.
 
     ``timeout`` in seconds, for connecting and for every read.  ``compression``: ``gzip`` or ``none``.  ``tls``
-    replaces the system's trust store, and may bring a certificate of ours.  Raises ValueError for a header that cannot
-    be sent, naming it but never its value.
+    replaces the system's trust store, and may bring a certificate of ours.  ``headers_file``:
+    `FileHeaders`.  Raises ValueError for a header that cannot be sent, naming it but never its value.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Poster:
         timeout: float = 10.0,
         compression: str = "gzip",
         tls: ssl.SSLContext | None = None,
+        headers_file: str = "",
     ) -> None:
         if compression not in ("gzip", "none"):
             raise ValueError(f"export compression: expected gzip or none, found {compression!r}")
@@ -101,6 +103,8 @@ class Poster:
         if self._gzip:
             self._headers["Content-Encoding"] = "gzip"
         self._headers |= to.headers | _checked(headers or {})
+        self._more = FileHeaders(headers_file)
+        _checked(self._more.get())
         self.connection: http.client.HTTPConnection
         if to.scheme == "https":
             context = tls or ssl.create_default_context()
@@ -121,6 +125,8 @@ class Poster:
         if 200 <= answer.status < 300:
             return content
         reason = f"HTTP {answer.status}"
+        if again := self._more.refusal(answer.status, reason):
+            return again
         if answer.status in RETRYABLE:
             return Result(Status.RETRYABLE, reason=reason, retry_after=retry_after(answer.getheader("Retry-After")))
         return Result(Status.FATAL, reason=reason)
@@ -137,7 +143,7 @@ class Poster:
         return self._request(body)
 
     def _request(self, body: bytes) -> tuple[http.client.HTTPResponse, bytes]:
-        self.connection.request("POST", self._path, body, self._headers)
+        self.connection.request("POST", self._path, body, {**self._headers, **self._more.get()})
         answer = self.connection.getresponse()
         content = answer.read(_ANSWER_LIMIT)
         if not answer.isclosed():

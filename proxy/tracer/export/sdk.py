@@ -27,6 +27,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from proxy import __version__
 from proxy.tracer.attributes import LINK_RELATION, SCHEMA_URL, Naming, Rule, apply, attributes, span_name
 from proxy.tracer.export import base
+from proxy.tracer.export.headers import FileHeaders
 from proxy.tracer.export.post import RETRYABLE, retry_after, target
 from proxy.tracer.otlp import SCOPE, clean, parse_partial_success
 from proxy.tracer.resource import sdk_resource
@@ -154,6 +155,7 @@ def http_exporter(
     ca_file: str = "",
     cert_file: str = "",
     key_file: str = "",
+    headers_file: str = "",
 ) -> SdkExporter:
     """OpenTelemetry's exporter for OTLP over HTTP; ``endpoint`` as for `HttpExporter`, files as in `ClientTls`.
 
@@ -175,6 +177,8 @@ def http_exporter(
         if 200 <= answer.status_code < 300:
             return base.taken(spans, *parse_partial_success(answer.content))
         reason = f"HTTP {answer.status_code}"
+        if again := more.refusal(answer.status_code, reason):
+            return again
         if answer.status_code not in RETRYABLE:
             return base.Result(base.Status.FATAL, reason=reason)
         after = retry_after(answer.headers.get("Retry-After"))
@@ -184,6 +188,14 @@ def http_exporter(
     logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter").setLevel(logging.CRITICAL)
     to = target(endpoint)
     session = requests.Session()
+    more = FileHeaders(headers_file)
+
+    def add(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(more.get())
+        return request
+
+    if headers_file:
+        session.auth = add
     session.hooks["response"].append(answered)
     # Else REQUESTS_CA_BUNDLE, which many images set, would go before what was asked for.
     session.trust_env = not ca_file
@@ -211,6 +223,7 @@ def grpc_exporter(
     ca_file: str = "",
     cert_file: str = "",
     key_file: str = "",
+    headers_file: str = "",
 ) -> SdkExporter:
     """OpenTelemetry's exporter for OTLP over gRPC.
 
@@ -222,6 +235,7 @@ def grpc_exporter(
     import grpc
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
+    more = FileHeaders(headers_file)
     calls: list[Any] = []
     """The answer to the last call or the error it raised."""
 
@@ -233,6 +247,7 @@ def grpc_exporter(
 
         def Export(self, **call: Any) -> Any:  # noqa: N802 - the stub's
             calls.clear()
+            call["metadata"] = more.merged(call.get("metadata") or ())
             try:
                 calls.append(self._stub.Export(**call))
             except grpc.RpcError as error:
@@ -255,13 +270,11 @@ def grpc_exporter(
             return base.taken(spans, partial.rejected_spans, partial.error_message)
         code = call.code().name
         if code not in _GRPC_RETRYABLE:
-            return base.Result(base.Status.FATAL, reason=f"gRPC {code}")
+            return more.refusal(code, f"gRPC {code}") or base.Result(base.Status.FATAL, reason=f"gRPC {code}")
         return base.Result(base.Status.RETRYABLE, reason=f"gRPC {code}", retry_after=_retry_delay(call))
 
     if insecure is None:
-        asked = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_INSECURE") or os.environ.get("OTEL_EXPORTER_OTLP_INSECURE")
-        scheme, has_scheme, _ = endpoint.partition("://")
-        insecure = scheme != "https" if has_scheme else (asked or "true").lower() == "true"
+        insecure = _insecure(endpoint)
     # It logs every failure; the pipeline does so once per cause.
     logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter").setLevel(logging.CRITICAL)
     once: dict[str, Any] = {}
@@ -281,6 +294,12 @@ def grpc_exporter(
         **once,
     )
     return SdkExporter(inner, convert, verdict, endpoint if "://" in endpoint else f"grpc://{endpoint}")
+
+
+def _insecure(endpoint: str) -> bool:
+    asked = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_INSECURE") or os.environ.get("OTEL_EXPORTER_OTLP_INSECURE")
+    scheme, has_scheme, _ = endpoint.partition("://")
+    return scheme != "https" if has_scheme else (asked or "true").lower() == "true"
 
 
 def _bytes(file: str) -> bytes | None:

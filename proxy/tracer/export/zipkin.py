@@ -154,6 +154,7 @@ class ZipkinExporter:
         timeout: float = 10.0,
         compression: str = "gzip",
         tls: ssl.SSLContext | None = None,
+        headers_file: str = "",
     ) -> None:
         self._encoder = encoder
         self._poster = Poster(
@@ -163,6 +164,7 @@ class ZipkinExporter:
             timeout=timeout,
             compression=compression,
             tls=tls,
+            headers_file=headers_file,
         )
         self.where = self._poster.where
 

@@ -1,4 +1,4 @@
-"""What is read from files that somebody replaces while redspan runs: certificates, a password.
+"""What is read from files that somebody replaces while redspan runs: certificates, a password, a token.
 
 Looked at when a connection is made, at most once a second.  What cannot be read, or is wrong, changes nothing: the
 last that was right goes on, and that is logged.
