@@ -140,11 +140,6 @@ def caches() -> Iterator[Command]:
         yield ("EVAL", "return redis.call('LPUSH', KEYS[1], ARGV[1])", 1, f"{key}:l", JOB)
 
 
-ALL: Final = {
-    "celery": celery,
-    "dramatiq": dramatiq,
-    "taskiq": taskiq,
-    "rq": rq,
-    "bulls": bulls,
-    "caches": caches,
-}
+def commands() -> Iterator[Command]:
+    for some in (celery, dramatiq, taskiq, rq, bulls, caches):
+        yield from some()
