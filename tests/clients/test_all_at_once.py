@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
+import redis
+
+from tests.clients import look_alikes
 from tests.clients.programs import running, said_by
 from tests.clients.traces import assert_ids_are_unique, assert_parents_are_exported, by_trace
 from tests.conftest import StartSidecar
@@ -107,3 +112,70 @@ def only_these(sidecar: Sidecar) -> None:
     assert sidecar.metric("redspan_jobs_total") == known
     assert sidecar.metric("redspan_blind_total") == 0
     assert sidecar.metric("redspan_unrecognised_total") <= 0
+
+
+def replies(client: redis.Redis, commands: Iterator[look_alikes.Command]) -> list[object]:
+    """What Redis answers, but for the ids of entries, which are times."""
+    said = []
+    for command in commands:
+        reply = client.execute_command(*command)  # type: ignore[no-untyped-call]
+        said.append(None if command[0] == "XADD" else reply)
+    return said
+
+
+def stored(client: redis.Redis) -> dict[bytes, bytes | None]:
+    return {key: client.dump(key) for key in client.scan_iter()}
+
+
+@pytest.mark.parametrize("protocol", [2, 3], ids=["RESP2", "RESP3"])
+def test_look_alikes_are_nobodys(
+    protocol: int, start_sidecar: StartSidecar, receiver: Receiver, direct: redis.Redis
+) -> None:
+    """What a client is told, and what is stored, is the same byte for byte as without redspan."""
+    sidecar = start_sidecar(
+        tracing(
+            receiver,
+            list={"queues": ["orders:*"]},
+            stream={"queues": ["orders:*"]},
+            zset={"queues": ["orders:*"]},
+            script={"inject": True, "entries": [{"key": "orders:*", "does": "enqueue", "job": "argument 1"}]},
+        )
+    )
+    with redis.Redis(port=direct.connection_pool.connection_kwargs["port"], protocol=protocol) as plain:
+        expected, found = replies(plain, look_alikes.commands()), stored(direct)
+    direct.flushall()
+    with redis.Redis.from_url(sidecar.url, protocol=protocol) as client:
+        assert replies(client, look_alikes.commands()) == expected
+    assert stored(direct) == found
+    sidecar.wait_for(lambda: sidecar.metric("redspan_connections") == 0, "a client that stays")
+    sidecar.wait_for(lambda: sidecar.metric("redspan_commands_total") > len(expected), "no commands")
+    assert sidecar.metric("redspan_jobs_total") <= 0, sidecar.get("/metrics").body
+    assert sidecar.metric("redspan_injections_total", result="written") <= 0
+    assert sidecar.metric("redspan_blind_total") == 0
+    assert receiver.spans == []
+
+
+def test_a_hash_of_rq_that_is_written_again_is_no_other_job(
+    start_sidecar: StartSidecar, receiver: Receiver, direct: redis.Redis
+) -> None:
+    sidecar = start_sidecar(tracing(receiver))
+    job = {
+        b"created_at": b"2026-01-01T00:00:00.000001Z",
+        b"data": b"\x78\x9c",
+        b"enqueued_at": b"2026-01-01T00:00:00.000002Z",
+        b"origin": b"mails",
+        b"status": b"queued",
+        b"timeout": b"180",
+    }
+    with redis.Redis.from_url(sidecar.url) as client:
+        written: list[dict[Any, Any]] = []
+        for _ in range(3):
+            client.hset("rq:job:7", mapping=job)
+            written.append(direct.hgetall("rq:job:7"))
+        client.rpush("rq:queue:mails", "7")
+    assert written[0] == written[1] == written[2]
+    assert {name: value for name, value in written[0].items() if name != b"traceparent"} == job
+    (enqueue,) = receiver.wait_for(lambda spans: len(spans) >= 1)
+    assert written[0][b"traceparent"].split(b"-")[1].decode() == enqueue.trace_id
+    sidecar.wait_for(lambda: sidecar.metric("redspan_jobs_total", event="enqueue") == 1, "no job")
+    assert [span.name for span in receiver.spans] == ["queue.enqueue"]

@@ -1,0 +1,145 @@
+"""Commands that look like a framework's, and are nobody's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+Command = tuple[str | bytes | int, ...]
+
+JOB: Final = '{"id": 7, "type": "mail", "task": "shop.add", "args": [1, 2], "traceparent": ""}'
+UUID: Final = "0f3a5b52-9c0e-4f0f-8d3c-6d8a5a8a2f11"
+MD5: Final = "9b74c9897bac770ffc029102a200c5de"
+CELERY: Final[dict[str, Any]] = {
+    "body": "W1tdLCB7fSwgbnVsbF0=",
+    "content-encoding": "utf-8",
+    "content-type": "application/json",
+    "headers": {"lang": "py", "task": "shop.add", "id": UUID, "retries": 0, "root_id": UUID, "parent_id": None},
+    "properties": {"correlation_id": UUID, "delivery_tag": UUID, "delivery_info": {"routing_key": "celery"}},
+}
+TASKIQ: Final[dict[str, Any]] = {
+    "task_id": MD5,
+    "task_name": "shop:add",
+    "labels": {"queue": "taskiq"},
+    "labels_types": {},
+    "args": [1, 2],
+    "kwargs": {},
+}
+DRAMATIQ: Final[dict[str, Any]] = {
+    "queue_name": "default",
+    "actor_name": "add",
+    "args": [1, 2],
+    "kwargs": {},
+    "options": {"redis_message_id": UUID},
+    "message_id": UUID,
+    "message_timestamp": 1700000000000,
+}
+PIDBOX: Final = {
+    "body": '{"method": "ping", "arguments": {}, "destination": null, "ticket": "x"}',
+    "content-encoding": "utf-8",
+    "content-type": "application/json",
+    "headers": {"clock": 3, "expires": 1700000001.0},
+    "properties": {"delivery_mode": 2, "delivery_tag": UUID, "delivery_info": {"exchange": "celery.pidbox"}},
+}
+DISPATCH: Final = "return redis.call('RPUSH', KEYS[1] .. ':' .. ARGV[3], ARGV[10])"
+
+
+def without(message: dict[str, Any], *path: str) -> str:
+    """The message as JSON, without one of its fields."""
+    copy = json.loads(json.dumps(message))
+    inner = copy
+    for name in path[:-1]:
+        inner = inner[name]
+    del inner[path[-1]]
+    return json.dumps(copy)
+
+
+def lists(key: str, value: str) -> Iterator[Command]:
+    """A value goes through a list in all the ways there are."""
+    yield ("LPUSH", key, value, value)
+    yield ("RPUSH", key, value)
+    yield ("BRPOP", key, 1)
+    yield ("LMOVE", key, f"{key}:busy", "RIGHT", "LEFT")
+    yield ("LREM", f"{key}:busy", 1, value)
+    yield ("LRANGE", key, 0, -1)
+
+
+def celery() -> Iterator[Command]:
+    for at, path in enumerate((("headers", "task"), ("headers", "id"), ("properties", "delivery_tag"), ("headers",))):
+        yield from lists(f"celery{at}", without(CELERY, *path))
+    yield from lists(f"{UUID}.reply.celery.pidbox", json.dumps(PIDBOX))
+    yield ("PUBLISH", "/0.celery.pidbox", json.dumps(PIDBOX))
+    yield ("SADD", "_kombu.binding.celery.pidbox", "\x06\x16\x06\x16worker@host.celery.pidbox")
+    yield from lists("celery-list", json.dumps(json.dumps(CELERY)))
+
+
+def dramatiq() -> Iterator[Command]:
+    result = json.dumps({"result": 3, "queue_name": "default", "actor_name": "add"})
+    yield ("DEL", MD5)
+    yield ("LPUSH", MD5, result)
+    yield ("PEXPIRE", MD5, 600000)
+    yield ("RPOPLPUSH", MD5, MD5)
+    yield ("BRPOPLPUSH", MD5, MD5, 1)
+    rest = (UUID, 60000, 1700000000000, 7, 100000, UUID)
+    for path in ("queue_name",), ("actor_name",), ("message_id",), ("options",), ("options", "redis_message_id"):
+        message = without(DRAMATIQ, *path)
+        yield ("EVAL", DISPATCH, 1, "dramatiq", "enqueue", 1700000000000, "default", *rest, message)
+        yield from lists("queue", message)
+
+
+def taskiq() -> Iterator[Command]:
+    for at, name in enumerate(("task_id", "task_name", "labels", "args", "kwargs")):
+        yield from lists(f"taskiq{at}", without(TASKIQ, name))
+        yield ("XADD", f"taskiq:stream{at}", f"1-{at + 1}", "data", without(TASKIQ, name))
+    yield ("XADD", "events", "1-1", "event", json.dumps(TASKIQ), "by", "somebody")
+
+
+def rq() -> Iterator[Command]:
+    yield ("HSET", "rq:worker:w1", "birth", "2026-01-01T00:00:00Z", "queues", "mails", "state", "idle")
+    yield ("HSET", "rq:job:7", "last_heartbeat", "2026-01-01T00:00:00Z", "worker_name", "w1")
+    yield ("HSET", "rq:jobs:7", "data", JOB, "created_at", "2026-01-01T00:00:00Z", "status", "queued")
+    yield ("SADD", "rq:queues", "rq:queue:mails")
+    yield ("ZADD", "rq:wip:mails", 1700000000, "7")
+    yield ("XADD", "rq:results:7", "1-1", "type", "1", "return_value", JOB)
+
+
+def bulls() -> Iterator[Command]:
+    yield ("LPUSH", "bull:orders:wait", JOB)
+    yield ("HSET", "bull:orders:7", "name", "mail", "data", JOB, "opts", "{}", "timestamp", 1700000000000)
+    yield ("ZADD", "bull:orders:delayed", 1700000000000, "7")
+    yield ("XADD", "bull:orders:events", "1-1", "event", "added", "jobId", "7")
+    yield ("INCR", "bull:orders:id")
+    yield ("RPOPLPUSH", "bull:orders:wait", "bull:orders:active")
+    for keys in (
+        ("bull:orders:wait",),
+        ("bull:orders:wait", "bull:orders:active", "bull:orders:meta"),
+        ("bull:orders:wait", "bull:mails:paused", "bull:orders:meta", "bull:orders:id"),
+        ("app:wait", "other:paused", "app:meta", "app:id", "app:completed", "app:active", "app:events", "app:marker"),
+    ):
+        yield ("EVAL", "return ARGV[1]", len(keys), *keys, JOB, JOB, JOB)
+    yield ("SADD", "bq:mails:succeeded", "7")
+    yield ("EVAL", "return ARGV[1]", 2, "bq:mails:id", "bq:mails:done", "7", JOB)
+
+
+def caches() -> Iterator[Command]:
+    """Plain JSON under any key, also beside the keys of frameworks."""
+    keys = ("cache:7", MD5, UUID, "rq:cache", "huey.cache", "celery-cache", "streaq:", "unacked:7", "jobqueue:cache")
+    for key in keys:
+        for value in (JOB, json.dumps(CELERY), json.dumps(TASKIQ), json.dumps(DRAMATIQ), "[1, 2]", "7"):
+            yield ("SET", f"{key}:s", value)
+            yield ("SETEX", f"{key}:x", 60, value)
+            yield ("GET", f"{key}:s")
+            yield ("HSET", f"{key}:h", "data", value, "created_at", "2026-01-01T00:00:00Z")
+            yield ("HGETALL", f"{key}:h")
+            yield ("ZADD", f"{key}:z", 1700000000, value)
+            yield ("ZREM", f"{key}:z", value)
+            yield ("XADD", f"{key}:e", "*", "payload", value)
+            yield ("DEL", f"{key}:e")
+        yield from lists(f"{key}:l", JOB)
+        yield ("EVAL", "return redis.call('LPUSH', KEYS[1], ARGV[1])", 1, f"{key}:l", JOB)
+
+
+def commands() -> Iterator[Command]:
+    for some in (celery, dramatiq, taskiq, rq, bulls, caches):
+        yield from some()
