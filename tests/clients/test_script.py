@@ -141,6 +141,7 @@ def test_a_plain_worker_goes_on_in_the_trace(start_sidecar: StartSidecar, receiv
     assert_one_trace_a_job(receiver.wait_for(lambda spans: len(spans) >= 3), 1)
 
 
+@pytest.mark.tools
 @PROTOCOLS
 def test_functions_and_ids(protocol: int, start_sidecar: StartSidecar, receiver: Receiver, direct: redis.Redis) -> None:
     """The queue has ids, the jobs are in a hash."""
