@@ -27,10 +27,8 @@ from proxy.resp.whole import WholeCommands, command_size
 _BLIND_BY_DESIGN = {b"MONITOR": "monitor", b"SYNC": "replication", b"PSYNC": "replication"}
 _JOBS_LIMIT = 1000
 """Jobs of one command that are looked at: about 20 ms."""
-_PENDING_LIMIT = 16 * 1024 * 1024
-"""Bytes of memory for commands whose replies are awaited, for each connection."""
-_PENDING_COST = 1000
-"""Of each such command, beside its arguments."""
+_PENDING_LIMIT = 8 * 1024 * 1024
+"""Bytes of commands whose replies are awaited, for each connection."""
 
 
 _whole = WholeCommands()
@@ -189,7 +187,7 @@ class Session:
         ledger, counters = self._ledger, self._context.counters
         for one in carried:
             counters.carried(intent.framework.name, one)
-        size = sum(map(len, intent.args), _PENDING_COST)
+        size = sum(map(len, intent.args))
         pending = Pending(Place.JOB, at=now, intent=intent, carried=carried, size=size)
         if ledger.size + size > _PENDING_LIMIT:
             # Its client does not read replies. What becomes of the job is not waited for.
