@@ -88,9 +88,11 @@ HERE = Path(__file__).parent
 MINUTES = {
     "test_all_at_once",
     "test_arq",
+    "test_celery",
     "test_dramatiq",
     "test_huey",
     "test_instrumented",
+    "test_rq",
     "test_streaq",
     "test_taskiq",
 }
