@@ -89,14 +89,14 @@ class Exchange(NamedTuple):
 
 MOVE = [b"BRPOPLPUSH", b"jobs", b"work:1", b"1"]
 EXCHANGES = {
-    "PING": Exchange(lambda _: [b"PING"], lambda _: b"+PONG\r\n", (28, 10)),
-    "SET": Exchange(lambda number: [b"SET", b"session:%d" % number, job(number)], lambda _: b"+OK\r\n", (53, 37)),
-    "GET": Exchange(lambda number: [b"GET", b"session:%d" % number], lambda number: bulk(job(number)), (33, 15)),
-    "LPUSH, nobody's": Exchange(lambda number: [b"LPUSH", b"feed", b"%d" % number], lambda _: b":7\r\n", (44, 28)),
-    "LPUSH": Exchange(lambda number: [b"LPUSH", b"jobs", job(number)], lambda _: b":7\r\n", (96, 86), 1),
-    "BRPOPLPUSH": Exchange(lambda _: MOVE, lambda number: bulk(traced(number)), (79, 66), 1),
-    "BRPOPLPUSH, nothing there": Exchange(lambda _: MOVE, lambda _: b"$-1\r\n", (68, 55)),
-    "LREM": Exchange(lambda number: [b"LREM", b"work:1", b"1", traced(number)], lambda _: b":1\r\n", (73, 60), 1),
+    "PING": Exchange(lambda _: [b"PING"], lambda _: b"+PONG\r\n", (13, 3)),
+    "SET": Exchange(lambda number: [b"SET", b"session:%d" % number, job(number)], lambda _: b"+OK\r\n", (29, 21)),
+    "GET": Exchange(lambda number: [b"GET", b"session:%d" % number], lambda number: bulk(job(number)), (21, 13)),
+    "LPUSH, nobody's": Exchange(lambda number: [b"LPUSH", b"feed", b"%d" % number], lambda _: b":7\r\n", (17, 8)),
+    "LPUSH": Exchange(lambda number: [b"LPUSH", b"jobs", job(number)], lambda _: b":7\r\n", (60, 60), 1),
+    "BRPOPLPUSH": Exchange(lambda _: MOVE, lambda number: bulk(traced(number)), (39, 40), 1),
+    "BRPOPLPUSH, nothing there": Exchange(lambda _: MOVE, lambda _: b"$-1\r\n", (29, 31)),
+    "LREM": Exchange(lambda number: [b"LREM", b"work:1", b"1", traced(number)], lambda _: b":1\r\n", (33, 34), 1),
 }
 
 
