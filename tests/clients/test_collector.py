@@ -117,7 +117,13 @@ def test_the_same_spans_by_every_protocol(start_sidecar: StartSidecar, tmp_path:
         with redis.Redis.from_url(sidecar.url) as client:
             # The mails of `linus` and the unfinished pictures are tried again.
             demo(sidecar.url, tmp_path, lambda: over(client) == JOBS)
-            attempts = int(sidecar.metric("redspan_jobs_total", event="enqueue"))
+
+            def counted(event: str) -> int:
+                return int(sidecar.metric("redspan_jobs_total", event=event))
+
+            # What is counted is told once a second.
+            sidecar.wait_for(lambda: JOBS < counted("enqueue") == counted("ack"), "not every attempt is counted")
+            attempts = counted("enqueue")
         got = {name: one.wait_for(lambda spans: len(spans) >= 3 * attempts) for name, one in receivers.items()}
         assert sidecar.metric("redspan_export_requests_total", result="error") == 0
         assert sidecar.stop() == 0
