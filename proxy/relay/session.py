@@ -127,7 +127,7 @@ class Session:
             return
         carried = self._carry(intent, inject=not command.inline)
         if any(one.edit is not None for one in carried) and not self._rewrite(command, intent, carried):
-            carried = [replace(one, reason=one.reason and "split") for one in self._carry(intent, inject=False)]
+            carried = self._uninjected(intent)
         self._expect(intent, carried, now)
 
     def _read_whole(self, commands: list[list[bytes]], data: bytes, now: int) -> bytes:
@@ -151,8 +151,12 @@ class Session:
                 if carried and any(one.edit is not None for one in carried):
                     start = at + sum(map(command_size, commands[read:number]))
                     read, at = number + 1, start + command_size(args)
-                    out += (data[done:start], self._rewritten(data[start:at], intent, carried))
-                    done = at
+                    rewritten = self._rewritten(data[start:at], intent, carried)
+                    if rewritten is None:
+                        carried = self._uninjected(intent)
+                    else:
+                        out += (data[done:start], rewritten)
+                        done = at
                 self._expect(intent, carried, now)
             if plain:
                 self._plain(plain)
@@ -222,12 +226,18 @@ class Session:
             carried.append(context.carrier.carry(slot, named, sampler, inject=inject))
         return carried
 
-    def _rewritten(self, command: bytes, intent: Intent, carried: list[Carried]) -> bytes:
-        """A whole command with what it carries."""
+    def _uninjected(self, intent: Intent) -> list[Carried]:
+        """What goes with each job of an enqueue that has to pass as it is."""
+        return [replace(one, reason=one.reason and "split") for one in self._carry(intent, inject=False)]
+
+    def _rewritten(self, command: bytes, intent: Intent, carried: list[Carried]) -> bytes | None:
+        """A whole command with what it carries; None: it is not written as clients write it."""
         args, edit = intent.args, carried[-1].edit
         if len(carried) == 1 and isinstance(edit, bytes) and intent.jobs[0].index == len(args) - 1:
             _store(intent, [*args[:-1], edit], carried)
             return with_last(command, args[-1], edit)
+        if encode(args) != command:
+            return None
         _store(intent, _edited(args, intent, carried), carried)
         return encode(intent.args)
 
