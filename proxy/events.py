@@ -175,7 +175,7 @@ class JobEvent(msgspec.Struct, array_like=True, tag=2, gc=False):
     value: bytes = b""
     """The job as stored, up to `VALUE_LIMIT`; longer: `frameworks.base.Framework.summary` of it."""
     digest: bytes = b""
-    """16 bytes of BLAKE2b of the stored value, when ``value`` is not the whole of it."""
+    """16 bytes of BLAKE2b of the stored value, when ``value`` is not the whole of it and says no id."""
     size: int = 0
     """Bytes of the stored value."""
     context: bytes = b""
@@ -230,6 +230,20 @@ def encode(batch: Batch) -> bytes:
     return _encoder.encode(batch)
 
 
-def decode(datagram: bytes) -> Batch:
+HEAD_LIMIT: Final = 24
+"""Bytes of a datagram before its records, at most."""
+
+
+def append(records: bytearray, record: Record) -> None:
+    """Encode a record behind those that are there."""
+    _encoder.encode_into(record, records, -1)
+
+
+def datagram(worker: int, first: int, count: int, records: bytearray) -> bytes:
+    """What `encode` makes of a `Batch`, of ``count`` records that were encoded by `append`."""
+    return b"\x93%s%s\xdd%s%s" % (_encoder.encode(worker), _encoder.encode(first), count.to_bytes(4, "big"), records)
+
+
+def decode(data: bytes) -> Batch:
     """Raises `msgspec.DecodeError` (a ValueError) on anything that `encode` did not make."""
-    return _decoder.decode(datagram)
+    return _decoder.decode(data)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.events import (
     BATCH_LIMIT,
+    HEAD_LIMIT,
     VALUE_LIMIT,
     Batch,
     Carry,
@@ -21,6 +22,8 @@ from proxy.events import (
     Record,
     Snapshot,
     Verdict,
+    append,
+    datagram,
     decode,
     encode,
 )
@@ -46,10 +49,20 @@ def test_a_batch_reads_back(batch: Batch) -> None:
     assert decode(encode(batch)) == batch
 
 
+@given(st.builds(Batch, small, small, st.lists(records, max_size=8)))
+def test_a_datagram_is_the_batch_of_what_was_appended(batch: Batch) -> None:
+    encoded = bytearray()
+    for record in batch.records:
+        append(encoded, record)
+    made = datagram(batch.worker, batch.first, len(batch.records), encoded)
+    assert decode(made) == batch
+    assert len(made) - len(encoded) <= HEAD_LIMIT
+
+
 @given(st.binary(max_size=200))
-def test_foreign_bytes_are_an_error_of_one_kind(datagram: bytes) -> None:
+def test_foreign_bytes_are_an_error_of_one_kind(data: bytes) -> None:
     with contextlib.suppress(ValueError):
-        decode(datagram)
+        decode(data)
 
 
 def test_a_job_s_value_fits_a_batch_many_times() -> None:
