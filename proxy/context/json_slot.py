@@ -23,6 +23,8 @@ KEY: Final = b"traceparent"
 _BOM: Final = b"\xef\xbb\xbf"
 _SPACE: Final = b" \t\r\n"
 _FIRST_MEMBER: Final = re.compile(rb'\s*\{([ \t\r\n]*)"(?:[^"\\]|\\.)*"([ \t\r\n]*:[ \t\r\n]*)', re.DOTALL)
+_LONG: Final = 4096
+"""Bytes from which on it is cheaper to look at an object's names than for a name in its text."""
 _STYLE_LIMIT: Final = 4096
 """Bytes in which the first member's name has to end for its style to be copied."""
 _QUOTED: Final = re.compile(rb'"([^"\\]*)"')
@@ -92,21 +94,23 @@ def json_slot(value: bytes, key: bytes = KEY) -> Slot:
     refusal = refused(value)
     if refusal is not None:
         return refusal
-    if b"\\u" not in value and key.lower() not in value.lower():
-        return JsonSlot(value, key)
     name = key.decode()
-    if b"\\u" not in value and value.lower().count(key.lower()) == 1:
-        member = getattr(_only(name).decode(value), _MEMBER)
+    if len(value) <= _LONG and b"\\u" not in value:
+        count = value.lower().count(key.lower())
+        if not count:
+            return JsonSlot(value, key)
+        member = getattr(_only(name).decode(value), _MEMBER) if count == 1 else msgspec.UNSET
         # Otherwise it is inside of something else, or not ours in every letter.
         if member is not msgspec.UNSET:
             return _read(member, value, key)
     try:
+        # Names are few where bytes are many.
+        if not any(member.lower() == name.lower() for member in _members.decode(value)):
+            return JsonSlot(value, key)
         alike = [member for member in member_names(value) if member.lower() == name.lower()]
     except (ValueError, RecursionError):
         # Numbers of thousands of digits, nesting at the very limit: what one decoder takes, another does not.
         return NoSlot(State.REFUSED, "not_json")
-    if not alike:
-        return JsonSlot(value, key)
     if alike != [name]:
         return NoSlot(State.INVALID, "duplicate") if name in alike else NoSlot(State.REFUSED, "similar_key")
     return _read(_members.decode(value)[name], value, key)

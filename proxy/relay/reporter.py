@@ -107,8 +107,10 @@ class Reporter:
             carried = pending.carried[job] if job >= 0 else NOTHING
             size, named = len(value), b""
             if size > VALUE_LIMIT:
-                named = digest(value)
-                value = framework.summary(value)
+                summary = framework.summary(value)
+                # It takes longer than all else.
+                named = b"" if framework.fields(summary).id else digest(value)
+                value = summary
             context = carried.context
             self._emit(
                 JobEvent(
