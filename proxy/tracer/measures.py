@@ -49,11 +49,15 @@ class Measures:
     def _label(self, known: dict[Label, Histogram] | dict[Label, int], label: Label) -> Label:
         return label if label in known or len(known) < _LABELS else (label[0], "other")
 
+    def _histogram(self, known: dict[Label, Histogram], label: Label) -> Histogram:
+        found = known.get(label)
+        return known.setdefault(self._label(known, label), Histogram()) if found is None else found
+
     def waited(self, label: Label, ns: int) -> None:
-        self.wait.setdefault(self._label(self.wait, label), Histogram()).observe(ns / 1e9)
+        self._histogram(self.wait, label).observe(ns / 1e9)
 
     def processed(self, label: Label, ns: int) -> None:
-        self.process.setdefault(self._label(self.process, label), Histogram()).observe(ns / 1e9)
+        self._histogram(self.process, label).observe(ns / 1e9)
 
     def flight(self, label: Label, change: int) -> None:
         label = self._label(self.in_flight, label)
