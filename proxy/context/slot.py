@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import msgspec
 
@@ -61,25 +61,11 @@ class Slot(Protocol):
 class EmptySlot(msgspec.Struct, frozen=True, gc=False):
     """What every slot has in common that waits for its first context."""
 
-    @property
-    def state(self) -> State:
-        return State.EMPTY
-
-    @property
-    def reason(self) -> str:
-        return ""
-
-    @property
-    def context(self) -> SpanContext | None:
-        return None
-
-    @property
-    def bare(self) -> bool:
-        return False
-
-    @property
-    def copied(self) -> bool:
-        return False
+    state: ClassVar[State] = State.EMPTY
+    reason: ClassVar[str] = ""
+    context: ClassVar[SpanContext | None] = None
+    bare: ClassVar[bool] = False
+    copied: ClassVar[bool] = False
 
 
 class NoSlot(msgspec.Struct, frozen=True, gc=False):

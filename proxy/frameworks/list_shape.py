@@ -44,6 +44,8 @@ _POPS: Final = frozenset((b"LPOP", b"RPOP", b"BLPOP", b"BRPOP", b"LMPOP", b"BLMP
 _MOVES: Final = frozenset((b"RPOPLPUSH", b"BRPOPLPUSH", b"LMOVE", b"BLMOVE"))
 _REMEMBERED: Final = 1024
 """Keys whose role and name are kept at hand."""
+_BEATS: Final = frozenset((b"SET", b"SETEX"))
+"""Write heartbeats."""
 _EXPIRY: Final = {b"EX": 1, b"PX": 1000}
 
 
@@ -52,7 +54,7 @@ class ListShape:
 
     name: str
     family: str
-    commands = PUSHES | _POPS | _MOVES | {b"LREM", b"LTRIM", b"DEL", b"UNLINK", b"SET", b"SETEX"}
+    commands: frozenset[bytes]
     rewritable: frozenset[bytes] = frozenset()
     heads: frozenset[bytes] = frozenset()
     scripts = None
@@ -65,9 +67,16 @@ class ListShape:
     def __init__(self, globs: Mapping[Role, Sequence[str]]) -> None:
         """``globs``: patterns of the keys of each role, as `fnmatch` reads them."""
         roles = [(role, compile_globs(globs[role])) for role in sorted(globs) if globs[role]]
+        anything = compile_globs([glob for patterns in globs.values() for glob in patterns])
+        self.commands = PUSHES | _POPS | _MOVES | {b"LREM", b"LTRIM", b"DEL", b"UNLINK"}
+        if globs.get(Role.HEARTBEAT):
+            # Otherwise the keys of a cache, ever new ones, need not be looked at.
+            self.commands |= _BEATS
 
         def find(key: bytes) -> Role | None:
-            return next((role for role, pattern in roles if pattern.match(key)), None)
+            if anything.match(key) is None:
+                return None
+            return next(role for role, pattern in roles if pattern.match(key))
 
         # Both are asked several times of each command, and of the same few keys.
         self._role = lru_cache(_REMEMBERED)(find)
@@ -120,12 +129,16 @@ def _push(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
     return None
 
 
-def _enqueued(intent: Intent, reply: Reply) -> Iterator[Operation]:
-    length = integer(reply)
-    shape, key = _shape(intent), intent.args[1]
-    if length > 0:  # LPUSHX to a list that does not exist: 0, and nothing was pushed
-        for number, job in enumerate(intent.jobs):
-            yield shape.operation(Op.ENQUEUE, key, value=intent.args[job.index], number=length, job=number)
+def _enqueued(intent: Intent, reply: Reply) -> list[Operation]:
+    length, args, key = integer(reply), intent.args, intent.args[1]
+    if length <= 0:
+        # LPUSHX to a list that does not exist: nothing was pushed.
+        return []
+    queue = intent.framework.queue(key)
+    return [
+        Operation(Op.ENQUEUE, key, queue, value=args[job.index], number=length, job=number)
+        for number, job in enumerate(intent.jobs)
+    ]
 
 
 def _settled(intent: Intent, reply: Reply) -> Iterator[Operation]:
@@ -279,6 +292,5 @@ _READERS: Final[Mapping[bytes, Callable[[ListShape, bytes, list[bytes]], Intent 
     b"LTRIM": _trim,
     b"DEL": _delete,
     b"UNLINK": _delete,
-    b"SET": _set,
-    b"SETEX": _set,
+    **dict.fromkeys(_BEATS, _set),
 }

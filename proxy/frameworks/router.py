@@ -16,7 +16,7 @@ from typing import Final
 
 from proxy.frameworks.base import HEAD, Framework, Frameworks, Intent, Operation
 from proxy.frameworks.list_shape import PUSHES
-from proxy.resp.commands import RUNS, SCRIPTS, keys
+from proxy.resp.commands import FIRST, RUNS, SCRIPTS, keys
 from proxy.resp.reply import Reply
 
 _REMEMBERED: Final = 4096
@@ -25,6 +25,8 @@ _LEARNED: Final = 4096
 """Keys whose owner was known by a job. More than that are keys of ever new names, too."""
 _REPLIES: Final = frozenset((b"BLPOP", b"BRPOP", b"BLMPOP", b"BLMOVE", b"BRPOPLPUSH", b"XREADGROUP"))
 """Commands that wait for a job, and tell its key only with it."""
+_JOB_AT: Final = dict.fromkeys(PUSHES, 2)
+"""Which argument of a command is a job, if any is; of others, such as XADD, the last one."""
 _LEAVES: Final = 8
 """Strings of a reply that are looked at."""
 _OF_SCRIPTS: Final = RUNS | {b"SCRIPT"}
@@ -93,6 +95,12 @@ class Router:
         self._everybody = _Circle(self.frameworks)
         self._learned: dict[bytes, Framework] = {}
         self._heads = {head: framework for framework in reversed(self.frameworks) for head in framework.heads}
+        self._quick = {
+            name: (circle, _JOB_AT.get(name, -1) if name in self.rewritable else 0)
+            for name, circle in self._circles.items()
+            if name in FIRST
+        }
+        """By name of a command with one key: those it may concern, and which argument may show that it is a job."""
         self._runners = [one for one in self.frameworks if one.heads and one.commands & SCRIPTS]
 
     def owner(self, key: bytes) -> Framework | None:
@@ -106,6 +114,18 @@ class Router:
         """Whether a command may be anybody's: its argument 1 is somebody's key, or the rest may show whose."""
         name = name.upper()
         return name in self._open or bool(self._circles[name].owners(key, self._learned))
+
+    def nobodys(self, name: bytes, args: list[bytes]) -> bool:
+        """Whether a command surely means nothing, as most do: its only key is nobody's, and it has no job to show."""
+        quick = self._quick.get(name)
+        if quick is None or len(args) < 2:
+            return False
+        circle, at = quick
+        key = args[1]
+        owners = circle.known.get(key)
+        if owners is None:
+            owners = circle.owners(key, self._learned)
+        return not (owners or (at and len(args) > 2 and args[at][:HEAD] in self._heads))
 
     def read(self, name: bytes, args: list[bytes]) -> Intent | None:
         """What the command means to the first framework that owns the first of its keys that anybody owns.
@@ -173,8 +193,7 @@ class Router:
         if name in _REPLIES:
             first = next(iter(self._heads.values()))
             return Intent(first, args, self._delivered)
-        # A stream's job is the value of its entry's last field.
-        at = 2 if name in PUSHES else -1
+        at = _JOB_AT.get(name, -1)
         if name not in self.rewritable or len(args) < 3:
             return None
         framework = self._heads.get(args[at][:HEAD])

@@ -14,8 +14,9 @@ Commands that nobody watches are only counted, except in a transaction, where ea
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from enum import IntEnum
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -24,7 +25,7 @@ from proxy.context.carry import Carried
 from proxy.frameworks.base import Intent
 from proxy.resp.replies import Oversize, ReplyFramer
 from proxy.resp.reply import Reply, ReplyError, Undecodable, decode
-from proxy.resp.whole import is_one_reply
+from proxy.resp.whole import count_lines, is_one_reply
 
 SUBSCRIBES: Final = frozenset((b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"))
 UNSUBSCRIBES: Final = frozenset((b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE"))
@@ -210,22 +211,36 @@ class Ledger:
 
     # ---- replies, as they come
 
-    def only(self, data: bytes) -> Resolved | bool:
-        """A chunk that is the one reply that is awaited: true, or who wants it and what it is. False: `feed` it."""
-        if self._sent - self._received != 1 or not is_one_reply(data) or not self._framer.drained():
-            return False
-        if self._queued is not None or self._free_running():
-            return False
+    def whole(self, data: bytes) -> Sequence[Resolved] | None:
+        """Who wants what of a chunk of nothing but whole replies, which is what most are; None: `feed` it."""
+        if self._queued is not None or not self._framer.drained() or self._free_running():
+            return None
+        if self._sent - self._received != 1:
+            return self._lines(data)
         pending = self._pending
-        if not pending:
-            self._received += 1
-            return True
-        if pending[0].place is not Place.JOB:
-            return False
-        oldest = pending.popleft()
+        if not is_one_reply(data) or (pending and pending[0].place is not Place.JOB):
+            return None
         self._received += 1
+        return (self._taken(data),) if pending else ()
+
+    def _lines(self, data: bytes) -> Sequence[Resolved] | None:
+        first, pending = self._received, self._pending
+        end = first + count_lines(data)
+        if end == first or end > self._sent:
+            return None
+        wanted = [*takewhile(lambda one: one.slot < end, pending)]
+        if any(one.place is not Place.JOB for one in wanted):
+            return None
+        self._received = end
+        if not wanted:
+            return ()
+        frames = [line + b"\r\n" for line in data[:-2].split(b"\r\n")]
+        return [self._taken(frames[one.slot - first]) for one in wanted]
+
+    def _taken(self, frame: bytes) -> Resolved:
+        """The oldest command's reply."""
+        oldest, value = self._pending.popleft(), _value(frame)
         self.size -= oldest.size
-        value = _value(data)
         self.admitted = self.admitted or not isinstance(value, ReplyError)
         return oldest, value
 

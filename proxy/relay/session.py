@@ -19,7 +19,7 @@ from proxy.frameworks.base import Intent, Mismatch
 from proxy.relay.context import RelayContext
 from proxy.relay.ledger import CONTROLS, Ledger, OutOfStep, Pending, Place
 from proxy.relay.reporter import Reporter
-from proxy.resp.commands import encode, with_last
+from proxy.resp.commands import encode, encoded_size, with_last
 from proxy.resp.numbers import Malformed
 from proxy.resp.requests import Command, RequestFramer
 from proxy.resp.whole import WholeCommands, command_size
@@ -132,13 +132,13 @@ class Session:
 
     def _read_whole(self, commands: list[list[bytes]], data: bytes, now: int) -> bytes:
         """The same for a chunk that is nothing but whole commands, which is what most chunks are."""
-        names = self._context.names
+        names, nobodys = self._context.names, self._context.router.nobodys
         plain = read = at = done = 0
         out: list[bytes] = []
         try:
             for number, args in enumerate(commands):
                 name = names[args[0]]
-                if name is None:
+                if name is None or nobodys(name, args):
                     plain += 1
                     continue
                 if plain:
@@ -151,11 +151,12 @@ class Session:
                 if carried and any(one.edit is not None for one in carried):
                     start = at + sum(map(command_size, commands[read:number]))
                     read, at = number + 1, start + command_size(args)
-                    rewritten = self._rewritten(data[start:at], intent, carried)
-                    if rewritten is None:
+                    edited = _edited(data[start:at], intent, carried)
+                    if edited is None:
                         carried = self._uninjected(intent)
                     else:
-                        out += (data[done:start], rewritten)
+                        _store(intent, edited[1], carried)
+                        out += (data[done:start], edited[0])
                         done = at
                 self._expect(intent, carried, now)
             if plain:
@@ -230,32 +231,21 @@ class Session:
         """What goes with each job of an enqueue that has to pass as it is."""
         return [replace(one, reason=one.reason and "split") for one in self._carry(intent, inject=False)]
 
-    def _rewritten(self, command: bytes, intent: Intent, carried: list[Carried]) -> bytes | None:
-        """A whole command with what it carries; None: it is not written as clients write it."""
-        args, edit = intent.args, carried[-1].edit
-        if len(carried) == 1 and isinstance(edit, bytes) and intent.jobs[0].index == len(args) - 1:
-            _store(intent, [*args[:-1], edit], carried)
-            return with_last(command, args[-1], edit)
-        if encode(args) != command:
-            return None
-        _store(intent, _edited(args, intent, carried), carried)
-        return encode(intent.args)
-
     def _rewrite(self, command: Command, intent: Intent, carried: list[Carried]) -> bool:
         """Send the command with what it carries.
 
         False: too much of it has gone out already, from an earlier chunk, or it is not written as clients write it.
         """
-        buffer = self._framer.buffer
-        if encode(command.args) != buffer[command.start : command.end]:
+        original = self._framer.buffer[command.start : command.end]
+        edited = _edited(original, intent, carried) if len(original) == encoded_size(command.args) else None
+        if edited is None:
             return False
-        args = _edited(command.args, intent, carried)
-        rewritten = encode(args)
+        rewritten, args = edited
         gone = max(0, self._done - command.start)
-        if rewritten[:gone] != buffer[command.start : command.start + gone]:
+        if rewritten[:gone] != original[:gone]:
             return False
         _store(intent, args, carried)
-        self._out.append(buffer[self._done : command.start])
+        self._out.append(self._framer.buffer[self._done : command.start])
         self._out.append(rewritten[gone:])
         self._done = command.end
         return True
@@ -268,11 +258,9 @@ class Session:
             return
         ledger = self._ledger
         try:
-            answered = ledger.only(data)
-            if answered is True:
-                return
+            answered = ledger.whole(data)
             outcome = Outcome.OK if delivered else Outcome.UNDELIVERED
-            for pending, reply in (answered,) if answered else ledger.feed(data):
+            for pending, reply in ledger.feed(data) if answered is None else answered:
                 self._reporter.resolve(pending, reply, ledger.db, now, outcome)
             self._framer.heads = ledger.admitted
         except Exception as error:  # noqa: BLE001 - it only observes
@@ -324,8 +312,16 @@ def _store(intent: Intent, args: list[bytes], carried: list[Carried]) -> None:
     intent.args = args
 
 
-def _edited(args: list[bytes], intent: Intent, carried: list[Carried]) -> list[bytes]:
-    """A command's arguments with what its jobs carry."""
+def _edited(command: bytes, intent: Intent, carried: list[Carried]) -> tuple[bytes, list[bytes]] | None:
+    """A whole command with what its jobs carry, and its arguments; None: it is not written as clients write it.
+
+    It has as many bytes as if it were.
+    """
+    args, edit = intent.args, carried[-1].edit
+    if len(carried) == 1 and isinstance(edit, bytes) and intent.jobs[0].index == len(args) - 1:
+        return with_last(command, args[-1], edit), [*args[:-1], edit]
+    if encode(args) != command:
+        return None
     edited = list(args)
     for job, one in zip(intent.jobs, carried, strict=True):
         if isinstance(one.edit, bytes):
@@ -334,7 +330,7 @@ def _edited(args: list[bytes], intent: Intent, carried: list[Carried]) -> list[b
             edited[edited.index(one.edit.old, job.index)] = one.edit.new
         elif one.edit is not None:
             edited.extend(one.edit)
-    return edited
+    return encode(edited), edited
 
 
 def _place(error: Exception) -> str:

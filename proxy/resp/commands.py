@@ -61,6 +61,11 @@ def encode(args: Sequence[bytes]) -> bytes:
     return b"*%d\r\n%s" % (len(args), b"".join([b"$%d\r\n%s\r\n" % (len(arg), arg) for arg in args]))
 
 
+def encoded_size(args: Sequence[bytes]) -> int:
+    """Bytes of what `encode` makes of them."""
+    return len(b"*%d\r\n" % len(args)) + sum(len(b"$%d\r\n\r\n" % len(arg)) + len(arg) for arg in args)
+
+
 def with_last(command: bytes, last: bytes, new: bytes) -> bytes:
     """A command whose last argument is another one; all else stays as it is written."""
     size = len(last)

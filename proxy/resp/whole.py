@@ -71,6 +71,17 @@ def command_size(args: Sequence[bytes]) -> int:
     return sum(map(_bulk_size, map(len, args)), _count_size(len(args)))
 
 
+def count_lines(data: bytes) -> int:
+    """How many replies are in a chunk of nothing but numbers, statuses, errors and the like; 0: it may be more."""
+    kind = data[:1]
+    if kind not in _LINES or data[-2:] != b"\r\n":
+        return 0
+    count = data.count(b"\r\n")
+    if data.count(b"\r\n" + kind) == count - 1 or _LINES.issuperset(line[:1] for line in data[:-2].split(b"\r\n")):
+        return count
+    return 0
+
+
 def is_one_reply(data: bytes) -> bool:
     """Whether a chunk is exactly one reply: a line, or a bulk string that is not long. False: perhaps it is not."""
     kind = data[:1]
