@@ -9,9 +9,14 @@ from typing import Any, TypeAlias
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from tests.redis import RedisServer
 from tests.sidecar import Sidecar
+
+# How fast a machine makes or tries an example says nothing about what is tested.
+settings.register_profile("redspan", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("redspan")
 
 StartSidecar: TypeAlias = Callable[..., Sidecar]
 """Settings (and environment) to a running sidecar; its upstream is the test's Redis where the settings name none."""

@@ -19,7 +19,6 @@ from tests.playbook import Play, traceparent
 from tests.unit.resp_streams import asides, bulk, places, strange, streamed, values
 from tests.unit.test_request_framer import cut
 
-patient = settings(deadline=None)
 frames = st.lists(st.one_of(strange, asides), min_size=1, max_size=8)
 
 
@@ -42,12 +41,10 @@ def told(frames: list[bytes]) -> list[tuple[bytes, bool]]:
 
 
 class TestReplies:
-    @patient
     @given(frames=frames, places=places)
     def test_the_frames_are_those_that_were_sent(self, frames: list[bytes], places: list[int]) -> None:
         assert take(b"".join(frames), places) == told(frames)
 
-    @patient
     @given(frames=frames, places=places, number=st.integers(0, 7))
     def test_one_is_wanted_and_those_around_it_are_not(
         self, frames: list[bytes], places: list[int], number: int
@@ -72,14 +69,12 @@ class TestReplies:
         assert found == replies[number : number + 1]
         assert passed + len(found) == len(replies)
 
-    @patient
     @given(frame=values)
     def test_values_are_those_of_hiredis(self, frame: bytes) -> None:
         reader = hiredis.Reader(replyError=ReplyError)
         reader.feed(frame)
         assert repr(decode(frame)) == repr(reader.gets())
 
-    @patient
     @given(frames=st.lists(st.one_of(values, strange), min_size=1, max_size=5))
     def test_what_cannot_be_read_leaves_nothing_behind(self, frames: list[bytes]) -> None:
         for frame in frames:
@@ -96,7 +91,6 @@ class TestReplies:
                 with pytest.raises(Undecodable):
                     decode(frame)
 
-    @patient
     @given(frames=st.lists(values, max_size=4), broken=streamed, rest=values, places=places)
     def test_a_type_without_a_length_is_where_reading_ends(
         self, frames: list[bytes], broken: bytes, rest: bytes, places: list[int]
@@ -105,7 +99,7 @@ class TestReplies:
             take(b"".join([*frames, broken, rest]), places)
         assert raised.value.args == (told(frames),)
 
-    @settings(patient, max_examples=30)
+    @settings(max_examples=30)
     @given(
         kind=st.sampled_from([b"+", b"-ERR ", b"("]),
         size=st.integers(60_000, 300_000),
@@ -193,7 +187,6 @@ def conversations(draw: st.DrawFn) -> Conversation:
 
 
 class TestConversations:
-    @patient
     @given(found=conversations(), places=places, others=places)
     def test_jobs_are_those_of_their_commands_and_nothing_else_has_changed(
         self, found: Conversation, places: list[int], others: list[int]
@@ -210,7 +203,6 @@ class TestConversations:
         assert [(event.op, event.value) for event in run.events] == found.jobs
         assert run.blind == {}
 
-    @patient
     @given(found=conversations(), places=places)
     def test_observed_alone_every_byte_stays(self, found: Conversation, places: list[int]) -> None:
         run = Play((lists(),), {"inject": False})
@@ -218,7 +210,6 @@ class TestConversations:
         arrived = b"".join(session.client_data(chunk, 1) for chunk in cut(found.sent, places))
         assert arrived + session.client_eof(1) == found.sent
 
-    @patient
     @given(found=conversations(), broken=streamed, places=places, others=places)
     def test_a_session_that_meets_a_type_without_a_length_passes_the_rest(
         self, found: Conversation, broken: bytes, places: list[int], others: list[int]

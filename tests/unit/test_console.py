@@ -160,7 +160,7 @@ def test_a_long_chain() -> None:
     assert len(piped(chain).splitlines()) >= 3000
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(make_spans.spans(), max_size=5))
 def test_anything_can_be_shown(spans: list[Span]) -> None:
     assert piped(spans).isascii()

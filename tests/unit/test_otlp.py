@@ -86,7 +86,7 @@ def keyed(pairs: Any) -> dict[str, Any]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(make_spans.spans(), max_size=8), st.sampled_from(["queue", "semconv"]))
 def test_says_what_the_library_says(spans: list[Span], naming: Naming) -> None:
     # The library cannot hold the sign and payload of a NaN apart either, so those are compared bit by bit.
@@ -105,7 +105,7 @@ def test_says_it_of_many_things_too() -> None:
     assert comparable(own(spans)) == comparable(library(spans))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(make_spans.spans())
 def test_what_the_library_leaves_out(span: Span) -> None:
     received = own([span]).resource_spans[0].scope_spans[0].spans[0]

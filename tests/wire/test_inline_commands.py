@@ -78,7 +78,7 @@ def test_a_line_without_end_is_for_redis_to_refuse(corner: Corner) -> None:
 pieces = st.sampled_from([b'"', b"'", b"\\", b" ", b"\t", b"\v", b"\f", b"\r", b"x41", b"xZ", b"n", b"a", b"\xff"])
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(pieces, max_size=12).map(b"".join))
 def test_words_are_split_as_redis_splits_them(words: bytes, direct: redis.Redis, redis_server: RedisServer) -> None:
     direct.delete("list")
