@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -20,6 +20,9 @@ from proxy.tracer.resource import resource_attributes
 from proxy.tracer.sieve import Sieve
 from proxy.tracer.span import Operation, Value
 from proxy.tracer.tail import TailOptions
+
+if TYPE_CHECKING:
+    from proxy.tracer.export.post import Options
 
 
 def lifecycle(settings: Settings) -> Lifecycle:
@@ -122,28 +125,18 @@ def _exporter(
             cert_file=one.tls.cert_file,
             key_file=one.tls.key_file,
         )
-    tls = one.tls.context() if endpoint.startswith("https:") else None
+    options: Options = {
+        "headers": one.headers,
+        "headers_file": one.headers_file,
+        "timeout": timeout,
+        "compression": compression,
+        "tls": one.tls.context() if endpoint.startswith("https:") else None,
+    }
     if protocol == "zipkin":
         from proxy.tracer.export.zipkin import ZipkinEncoder, ZipkinExporter
 
-        return ZipkinExporter(
-            ZipkinEncoder(resource, __version__, naming, rule),
-            endpoint,
-            headers=one.headers,
-            headers_file=one.headers_file,
-            timeout=timeout,
-            compression=compression,
-            tls=tls,
-        )
+        return ZipkinExporter(ZipkinEncoder(resource, __version__, naming, rule), endpoint, **options)
     from proxy.tracer.export.http import HttpExporter
     from proxy.tracer.otlp import Encoder
 
-    return HttpExporter(
-        Encoder(resource, __version__, naming, rule),
-        endpoint,
-        headers=one.headers,
-        headers_file=one.headers_file,
-        timeout=timeout,
-        compression=compression,
-        tls=tls,
-    )
+    return HttpExporter(Encoder(resource, __version__, naming, rule), endpoint, **options)

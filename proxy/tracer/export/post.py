@@ -11,14 +11,15 @@ import http.client
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict, Unpack
 from urllib.parse import unquote, urlsplit
 
 from proxy import __version__
-from proxy.tracer.export.base import Result, Status
+from proxy.tracer.export.base import Result, Status, taken
 from proxy.tracer.export.headers import FileHeaders
+from proxy.tracer.span import Span
 
 RETRYABLE: Final = frozenset({429, 502, 503, 504})
 
@@ -72,12 +73,24 @@ def target(endpoint: str, path: str = "/v1/traces") -> Target:
     return Target(parts.scheme, parts.hostname, port, path, headers)
 
 
-class Poster:
-    """Posts bodies of one content type to one endpoint.
+class Options(TypedDict, total=False):
+    """What all of those who post may be told."""
 
-    ``timeout`` in seconds, for connecting and for every read.  ``compression``: ``gzip`` or ``none``.  ``tls``
-    replaces the system's trust store, and may bring a certificate of ours.  ``headers_file``:
-    `FileHeaders`.  Raises ValueError for a header that cannot be sent, naming it but never its value.
+    headers: Mapping[str, str] | None
+    timeout: float
+    """Seconds, for connecting and for every read."""
+    compression: str
+    """``gzip`` or ``none``."""
+    tls: ssl.SSLContext | None
+    """In place of the system's trust store; it may bring a certificate of ours."""
+    headers_file: str
+    """`FileHeaders`."""
+
+
+class Poster:
+    """Posts bodies of one content type to one endpoint, by `Options`.
+
+    Raises ValueError for a header that cannot be sent, naming it but never its value.
     """
 
     def __init__(
@@ -152,6 +165,28 @@ class Poster:
 
     def close(self) -> None:
         self.connection.close()
+
+
+class PostExporter:
+    """Posts what ``encode`` makes of spans. Raises what `Poster` does."""
+
+    def __init__(
+        self, encode: Callable[[Sequence[Span]], bytes], to: Target, content_type: str, **options: Unpack[Options]
+    ) -> None:
+        self._encode = encode
+        self._poster = Poster(to, content_type, **options)
+        self.where = self._poster.where
+
+    def export(self, spans: Sequence[Span]) -> Result:
+        answer = self._poster.post(self._encode(spans))
+        return answer if isinstance(answer, Result) else self.accepted(spans, answer)
+
+    def accepted(self, spans: Sequence[Span], answer: bytes) -> Result:
+        """The result of a request that was taken; ``answer`` is what came back."""
+        return taken(spans)
+
+    def close(self) -> None:
+        self._poster.close()
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:

@@ -8,11 +8,10 @@ tags, ``w3c.tracestate`` is one, and ``otlp.link.<n>`` is a link.
 from __future__ import annotations
 
 import math
-import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, Unpack
 
 import msgspec
 
@@ -28,8 +27,7 @@ from proxy.tracer.attributes import (
     static_of,
     variable,
 )
-from proxy.tracer.export.base import Result, taken
-from proxy.tracer.export.post import Poster, target
+from proxy.tracer.export.post import Options, PostExporter, target
 from proxy.tracer.otlp import SCOPE, clean
 from proxy.tracer.span import Kind, Link, Span, SpanEvent, Value
 
@@ -138,42 +136,15 @@ class ZipkinEncoder:
         return _Annotation(max(event.at // 1000, 1), value)
 
 
-class ZipkinExporter:
+class ZipkinExporter(PostExporter):
     """Posts spans to a Zipkin server or whatever else takes its JSON.
 
-    ``endpoint``: ``http://host:9411`` means its ``/api/v2/spans``; a path is used as it stands.  The rest is
-    `Poster`'s.  Raises ValueError for an endpoint or header that cannot be sent, naming it but never a header's value.
+    ``endpoint``: ``http://host:9411`` means its ``/api/v2/spans``; a path is used as it stands.
+    Raises ValueError for an endpoint or header that cannot be sent, naming it but never a header's value.
     """
 
-    def __init__(
-        self,
-        encoder: ZipkinEncoder,
-        endpoint: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        timeout: float = 10.0,
-        compression: str = "gzip",
-        tls: ssl.SSLContext | None = None,
-        headers_file: str = "",
-    ) -> None:
-        self._encoder = encoder
-        self._poster = Poster(
-            target(endpoint, PATH),
-            "application/json",
-            headers=headers,
-            timeout=timeout,
-            compression=compression,
-            tls=tls,
-            headers_file=headers_file,
-        )
-        self.where = self._poster.where
-
-    def export(self, spans: Sequence[Span]) -> Result:
-        answer = self._poster.post(self._encoder.encode(spans))
-        return answer if isinstance(answer, Result) else taken(spans)
-
-    def close(self) -> None:
-        self._poster.close()
+    def __init__(self, encoder: ZipkinEncoder, endpoint: str, **options: Unpack[Options]) -> None:
+        super().__init__(encoder.encode, target(endpoint, PATH), "application/json", **options)
 
 
 def _hex(number: bytes, size: int) -> str:
