@@ -329,11 +329,17 @@ def test_too_many_jobs_in_one_command_pass_unseen(monkeypatch: pytest.MonkeyPatc
     assert (run.injections, run.events) == ({"oversize": 3}, [])
 
 
-@pytest.mark.parametrize("name", ["n", "traceparent"])
-def test_json_that_only_one_decoder_takes_is_left_alone(name: str) -> None:
-    value = '{"x":"\\u0041","' + name + '":' + "7" * 5000 + "}"
-    run = play(f"client >> LPUSH jobs '{value}'\nclient << :1", lists())
-    assert (run.injections, run.blind) == ({"not_json": 1}, {})
+def test_a_number_that_only_one_decoder_takes_does_not_matter_until_both_have_to_read_it() -> None:
+    start, number = '{"x":"\\u0041","', "7" * 5000
+    run = play(
+        f"client >> LPUSH jobs '{start}n\":{number}}}'\n"
+        f'redis  >> LPUSH jobs \'{start}n":{number},"traceparent":"{traceparent(1)}"}}\'\n'
+        "client << :1\n"
+        f"client >> LPUSH jobs '{start}traceparent\":{number}}}'\n"
+        "client << :2",
+        lists(),
+    )
+    assert (run.injections, run.blind) == ({"written": 1, "not_json": 1}, {})
 
 
 def test_a_user_called_setname_keeps_his_password_to_himself() -> None:
