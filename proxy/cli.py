@@ -31,10 +31,11 @@ _PACKAGES = {"uvloop": "uvloop", "hiredis": "hiredis", "opentelemetry": "opentel
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
-    from importlib import metadata
-
     if not asked or context.resilient_parsing:
         return
+    # Only now: the relay would keep what this loads, 3 MB.
+    from importlib import metadata
+
     click.echo(f"redspan {__version__}")
     click.echo(f"python {platform.python_version()}")
     for name, distribution in _PACKAGES.items():
