@@ -126,6 +126,8 @@ class Book:
         """Names that jobs which are held go by until they are acknowledged."""
         self.descriptions: Final[OrderedDict[JobKey, Description]] = OrderedDict()
         """Of jobs that nobody has queued or taken yet, as far as is known here."""
+        self.early: Final[OrderedDict[JobKey, Seen]] = OrderedDict()
+        """What put a job where it waits, before anybody has said what it is."""
         self._expected: Final[OrderedDict[tuple[str, int, str, bytes], Link]] = OrderedDict()
         self.index: Final = Index(policy.indexed, policy.indexed_bytes)
         self.spans: list[Span] = []

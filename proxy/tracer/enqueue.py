@@ -8,7 +8,7 @@ from proxy.tracer import attributes as a
 from proxy.tracer.book import Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
 from proxy.tracer.note import has_own_id, note
-from proxy.tracer.reference import tell
+from proxy.tracer.reference import set_aside, tell
 from proxy.tracer.settle import given_back
 from proxy.tracer.span import Kind, Link, Operation, Span
 
@@ -62,6 +62,7 @@ def schedule(book: Book, seen: Seen) -> None:
         enqueue(book, seen)
         return
     if event.ref and not event.value and seen.described is None and book.known(seen) is None:
+        set_aside(book, seen)
         return
     job, known = book.job(seen, Status.SCHEDULED)
     due = max(0, event.number * 1_000_000)
@@ -194,11 +195,11 @@ def _pair(book: Book, job: Job, delivery: Delivery, enqueue: Span, seen: Seen) -
     dequeue.start = min(max(dequeue.start, event.done), dequeue.end)
     dequeue.facts.pop(a.PARENT_UNVERIFIED, None)
     stay, context = delivery.stay, seen.context
-    if stay is not None:
-        if stay.since:
-            dequeue.facts[a.SCHEDULED_MS] = max(0, event.at - stay.since) / 1e6
-        if context is not None and context.span_id and context.trace_id == dequeue.trace_id:
-            dequeue.parent_id = context.parent
+    if stay is not None and stay.since:
+        dequeue.facts[a.SCHEDULED_MS] = max(0, event.at - stay.since) / 1e6
+    # What was known of the job when it was taken may have been said of an earlier stay.
+    if context is not None and context.span_id and context.trace_id == dequeue.trace_id:
+        dequeue.parent_id = context.parent
     book.wait(dequeue, event.done, "wire")
     if seen.carry is Carry.NONE and not dequeue.parent_id:
         # Nothing is stored that could have told the consumer: it is put into the trace now.

@@ -33,7 +33,7 @@ from proxy.tracer.enqueue import enqueue, schedule
 from proxy.tracer.index import Index
 from proxy.tracer.jobs import Status, Waiting
 from proxy.tracer.measures import Measures
-from proxy.tracer.reference import complete, describe, forget_descriptions
+from proxy.tracer.reference import complete, describe, early, forget_descriptions
 from proxy.tracer.span import Kind, Operation, Span
 
 
@@ -109,10 +109,17 @@ class Lifecycle:
                 seen.upstream = connection.upstream
                 seen.service = book.policy.services.get(connection.listener, "")
             seen.content = book.policy.content.of(event.framework, event.queue, event.value)
-            complete(book, seen)
-            handler(book, seen)
-            if seen.job is not None and book.policy.indexed:
-                book.index.heard(seen.job, event, seen.fields)
+            self._handle(handler, seen)
+            before = early(book, seen) if event.op is Op.DESCRIBE else None
+            if before is not None:
+                self._handle(_HANDLERS[before.event.op], before)
+
+    def _handle(self, handler: Callable[[Book, Seen], None], seen: Seen) -> None:
+        book = self._book
+        complete(book, seen)
+        handler(book, seen)
+        if seen.job is not None and book.policy.indexed:
+            book.index.heard(seen.job, seen.event, seen.fields)
 
     def _connection(self, worker: int, record: Connection) -> None:
         conn = (worker, record.conn)

@@ -22,7 +22,7 @@ from proxy.tracer.span import Link
 LIMIT: Final = 5000
 """Descriptions kept of jobs that nobody has queued or taken."""
 KEEP: Final = 10 * 10**9
-"""ns that such a description is kept."""
+"""ns that such a description is kept, or what waits for one."""
 
 
 def complete(book: Book, seen: Seen) -> None:
@@ -91,10 +91,26 @@ def _keep(book: Book, key: JobKey, told: Description) -> None:
         book.descriptions.popitem(last=False)
 
 
+def set_aside(book: Book, seen: Seen) -> None:
+    """A job was put where it waits before anybody said what it is: RQ 1.16 stores it only then."""
+    book.early[book.key(seen)] = seen
+    if len(book.early) > LIMIT:
+        book.early.popitem(last=False)
+
+
+def early(book: Book, seen: Seen) -> Seen | None:
+    """What was said of the job too early, now that whoever submits it has described it."""
+    if not book.early or seen.carry not in (Carry.WRITTEN, Carry.DERIVED):
+        return None
+    return book.early.pop(book.key(seen), None)
+
+
 def forget_descriptions(book: Book, now: int) -> None:
-    descriptions = book.descriptions
+    descriptions, waiting = book.descriptions, book.early
     while descriptions and not now - KEEP < next(iter(descriptions.values())).at <= now + KEEP:
         descriptions.popitem(last=False)
+    while waiting and not now - KEEP < next(iter(waiting.values())).event.done <= now + KEEP:
+        waiting.popitem(last=False)
 
 
 def _merged(old: Description | None, new: Description) -> Description:

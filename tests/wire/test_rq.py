@@ -1,6 +1,8 @@
-"""RQ 3.0's exact commands, replayed."""
+"""RQ 3.0's exact commands, and where 1.16 has others, its: replayed."""
 
 from __future__ import annotations
+
+import pytest
 
 from proxy.context.derive import Deriver
 from proxy.tracer.attributes import WORKER_ID
@@ -185,13 +187,10 @@ def test_a_retry_for_later_is_linked_too() -> None:
     )
 
 
-def test_a_job_for_later_waits_twice_in_one_trace() -> None:
-    run = play(
-        f"""
+PUT_ASIDE = {
+    "3.0": f"""
         producer >> HELLO 3
         producer << %["proto", :3]
-        scheduler >> HELLO 3
-        scheduler << %["proto", :3]
         producer >> MULTI
         producer >> HSET {KEY} status scheduled
         producer >> HSET {KEY} {fields(enqueued="")}
@@ -199,26 +198,58 @@ def test_a_job_for_later_waits_twice_in_one_trace() -> None:
         producer >> ZADD rq:scheduled:mails 1700000000 {ID}
         producer >> EXEC
         producer << {OK3}
-        scheduler >> MULTI
-        scheduler >> HSET {KEY} status queued
-        scheduler >> HSET {KEY} {fields()}
-        redis     >> HSET {KEY} {fields()} traceparent {context()}
-        scheduler >> RPUSH rq:queue:mails {ID}
-        scheduler >> ZREM rq:scheduled:mails {ID}
-        scheduler >> EXEC
-        scheduler << {OK4}
-        """
-        + POP
-        + READ
-        + START
-        + ended("finished"),
-        rq(),
-    )
+    """,
+    "1.16": f"""
+        producer >> ZADD rq:scheduled:mails 1700000000 {ID}
+        producer << :1
+        producer >> MULTI
+        producer >> SADD rq:queues rq:queue:mails
+        producer >> HSET {KEY} {fields(enqueued="", more=" status scheduled")}
+        redis    >> HSET {KEY} {fields(enqueued="", more=" status scheduled")} traceparent {context(b"z")}
+        producer >> EXEC
+        producer << {OK2}
+    """,
+}
+"""1.16 stores a job only after it has put it aside: it does so outside of its transaction."""
+DUE = f"""
+    scheduler >> HGETALL {KEY}
+    scheduler << {HASH.format(context(b"z"))}
+    scheduler >> MULTI
+    scheduler >> HSET {KEY} status queued
+    scheduler >> HSET {KEY} {fields()}
+    redis     >> HSET {KEY} {fields()} traceparent {context()}
+    scheduler >> RPUSH rq:queue:mails {ID}
+    scheduler >> ZREM rq:scheduled:mails {ID}
+    scheduler >> EXEC
+"""
+MOVED = f"scheduler << {OK4}"
+WAITED_TWICE = (
+    "queue.enqueue PRODUCER mails\n"
+    "  queue.enqueue PRODUCER mails\n"
+    "    queue.dequeue CLIENT mails\n"
+    "      job.process CONSUMER mails success"
+)
+
+
+@pytest.mark.parametrize("version", PUT_ASIDE)
+def test_a_job_for_later_waits_twice_in_one_trace(version: str) -> None:
+    run = play(PUT_ASIDE[version] + DUE + MOVED + POP + READ + START + ended("finished"), rq())
+    assert run.tree() == WAITED_TWICE
+
+
+@pytest.mark.parametrize("version", PUT_ASIDE)
+def test_a_worker_can_have_a_job_for_later_before_the_scheduler_has_its_reply(version: str) -> None:
+    run = play(PUT_ASIDE[version] + DUE + POP + READ + MOVED + START + ended("finished"), rq())
+    assert run.tree() == WAITED_TWICE
+    run = play(PUT_ASIDE[version] + DUE + POP + MOVED + READ + START + ended("finished"), rq())
+    assert run.tree() == WAITED_TWICE
+
+
+def test_a_scheduler_with_a_sidecar_of_its_own_can_be_slower_than_the_worker() -> None:
+    """Who put the job aside is not seen here; whoever it was exports the first span."""
+    run = play(DUE + POP + READ + MOVED + START + ended("finished"), rq())
     assert run.tree() == (
-        "queue.enqueue PRODUCER mails\n"
-        "  queue.enqueue PRODUCER mails\n"
-        "    queue.dequeue CLIENT mails\n"
-        "      job.process CONSUMER mails success"
+        "queue.enqueue PRODUCER mails\n  queue.dequeue CLIENT mails\n    job.process CONSUMER mails success"
     )
 
 
