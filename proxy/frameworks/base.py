@@ -84,6 +84,8 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
     enqueued_at: int = 0
     """When it was put on the queue this time."""
     scheduled_at: int = 0
+    held_until: int = 0
+    """A worker who gets it earlier holds it until then."""
     priority: str = ""
     tenant: str = ""
     correlation_id: str = ""

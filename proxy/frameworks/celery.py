@@ -5,7 +5,7 @@ what                    on the wire (M: the message; tag: ``properties.delivery_
 ======================= ========================================================================================
 enqueue                 ``LPUSH <queue>[\x06\x16<priority>] M``
 dequeue                 ``BRPOP <queue> <queue>\x06\x163 … 1``, then ``HSET unacked tag [M, …]``;
-                        with an ETA long before the task begins
+                        with an ETA long before: a worker holds it until then
 start                   ``HDEL unacked tag``: with early acknowledgement, Celery's default, that is when a task begins
 success, failure        ``SETEX celery-task-meta-<id> … {"status": …}`` (or SET), from the pool's child
                         and, with ``worker -E``, ``PUBLISH /0.celeryev/task.multi``: start, end and worker, too
@@ -21,8 +21,9 @@ Queues may have any name: a message is known by its ``headers.task``, ``headers.
 instrumentation looks, and which the task reads as ``self.request.traceparent``.
 
 **Not to be seen**: the end of a task with ``ignore_result`` and without ``-E``: no process span (a late
-acknowledgement looks like an early one).  How long a task was held for its ETA rather than by a busy worker.
-Messages that are not JSON outside (kombu always writes JSON there).
+acknowledgement looks like an early one).  When a task began that is acknowledged late: as soon as its worker has it, or
+at its ETA, which is marked (``redspan.start.inferred``).  Messages that are not JSON outside (kombu always writes JSON
+there).
 """
 
 from __future__ import annotations
@@ -162,12 +163,13 @@ class Celery:
         if message is None:
             return Fields()
         headers, properties = message.headers, message.properties
-        correlation = properties.correlation_id or ""
+        correlation, due = properties.correlation_id or "", paths.when(headers.eta)
         return Fields(
             id=paths.text(headers.id),
             type=paths.text(headers.task),
             attempt=paths.integer(headers.retries),
-            scheduled_at=paths.when(headers.eta),
+            scheduled_at=due,
+            held_until=due,
             priority=paths.text(properties.priority),
             correlation_id=paths.text(correlation) if correlation != headers.id else "",
             parent_id=paths.text(headers.parent_id),

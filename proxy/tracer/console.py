@@ -26,6 +26,7 @@ from proxy.tracer.attributes import (
     LINK_RELATION,
     OUTCOME,
     PARENT_UNVERIFIED,
+    START_INFERRED,
     WAIT_MS,
     Naming,
     Rule,
@@ -41,6 +42,12 @@ _PIPED_WIDTH: Final = 400
 
 _BARS: Final = ((120, 24), (90, 12))
 """Columns there are -> characters for the time line; with fewer there is none."""
+
+_INFERRED: Final = (
+    (START_INFERRED, "start inferred"),
+    (END_INFERRED, "end inferred"),
+    (PARENT_UNVERIFIED, "parent unverified"),
+)
 
 _STYLES: Final = {Operation.ENQUEUE: "cyan", Operation.DEQUEUE: "blue", Operation.PROCESS: "green"}
 
@@ -173,11 +180,7 @@ def _notes(span: Span) -> str:
         notes.append(f"attempt {attempt}")
     if facts.get(OUTCOME):
         notes.append(f"outcome {facts[OUTCOME]}")
-    notes += [
-        word
-        for fact, word in ((END_INFERRED, "end inferred"), (PARENT_UNVERIFIED, "parent unverified"))
-        if fact in facts
-    ]
+    notes += [word for fact, word in _INFERRED if fact in facts]
     return "".join(f"{note}  " for note in notes)
 
 

@@ -218,6 +218,9 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
     facts = delivery.facts
     begun = delivery.started or delivery.at
     last = max(delivery.over or at, begun)
+    held = not delivery.started and begun < facts.fields.held_until <= last
+    if held:
+        begun = facts.fields.held_until
     book.measures.processed(label(facts), last - begun)
     if job.entry is not None and delivery.worker:
         job.entry.worker = delivery.worker
@@ -242,6 +245,8 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
     )
     span.facts = {a.DURATION_MS: (last - begun) / 1e6}
     _describe_end(delivery, span)
+    if held:
+        span.facts[a.START_INFERRED] = True
     if inferred:
         span.facts[a.END_INFERRED] = True
     book.spans.append(span)

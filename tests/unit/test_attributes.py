@@ -217,6 +217,7 @@ NAMES = {
     "WORKER_ID": "worker.id",
     "WORKER_HOST": "redspan.worker.host",
     "WORKER_PID": "redspan.worker.pid",
+    "START_INFERRED": "redspan.start.inferred",
     "END_INFERRED": "redspan.end.inferred",
     "PARENT_UNVERIFIED": "redspan.parent.unverified",
     "OUTCOME": "redspan.outcome",

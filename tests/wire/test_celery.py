@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import base64
 import json
+from datetime import UTC, datetime
 
-from proxy.tracer.attributes import WORKER_ID
+from proxy.tracer.attributes import DURATION_MS, START_INFERRED, WORKER_ID
+from proxy.tracer.span import Span
 from tests.frameworks import celery, lists
-from tests.playbook import play, traceparent
+from tests.playbook import MS, START, play, traceparent
 
 ID, TAG = "0d7358b1-96b2-44e3-9fd9-addb97215583", "931c3b70-fe38-4265-9207-f56f3581d0f3"
 META = f"celery-task-meta-{ID}"
 POP = "BRPOP celery celery\x06\x163 celery\x06\x166 celery\x06\x169 1"
 
 
-def message(trace: int = 0, *, retries: int = 0, tag: str = TAG, redelivered: bool = False) -> str:
+def message(
+    trace: int = 0, *, retries: int = 0, tag: str = TAG, redelivered: bool = False, eta: str | None = None
+) -> str:
     headers = {
         "lang": "py",
         "task": "tasks.add",
         "id": ID,
-        "eta": None,
+        "eta": eta,
         "retries": retries,
         "parent_id": None,
         **({"redelivered": True} if redelivered else {}),
@@ -107,6 +111,49 @@ def test_a_late_acknowledgement_does_not_begin_it_again() -> None:
     )
     assert run.spans[-1].start == run.spans[-2].end
     assert run.lifecycle.measures.orphans == 0
+
+
+def ran_with(eta: int, *, acknowledged: bool = False) -> tuple[Span, Span]:
+    """Dequeue and process of a task with an ETA, in ns."""
+    due = datetime.fromtimestamp(eta / 1e9, UTC).isoformat()
+    sent, stored = message(eta=due), message(1, eta=due)
+    taken = DEQUEUE.replace(message(1), stored)
+    run = play(
+        f"""
+        producer >> LPUSH celery '{sent}'
+        redis    >> LPUSH celery '{stored}'
+        redis    << :1
+        """
+        + taken
+        + (ACK if acknowledged else "")
+        + ended("SUCCESS", 3),
+        celery(),
+    )
+    _, dequeue, process = run.spans
+    return dequeue, process
+
+
+def test_a_task_that_is_acknowledged_late_begins_no_earlier_than_its_eta() -> None:
+    dequeue, process = ran_with(START)
+    assert process.start == dequeue.end
+    assert START_INFERRED not in process.facts
+    due = dequeue.end + 5 * MS
+    _, held = ran_with(due)
+    assert held.facts[START_INFERRED] is True
+    assert (held.start, held.end) == (due, process.end)
+    assert held.facts[DURATION_MS] == (process.end - due) / 1e6
+
+
+def test_a_task_that_ends_before_its_eta_was_not_held_for_it() -> None:
+    dequeue, process = ran_with(START + 60_000 * MS)
+    assert process.start == dequeue.end
+    assert START_INFERRED not in process.facts
+
+
+def test_who_acknowledges_a_task_at_its_eta_says_when_it_begins() -> None:
+    dequeue, process = ran_with(START + 5 * MS, acknowledged=True)
+    assert process.start > dequeue.end
+    assert START_INFERRED not in process.facts
 
 
 def test_a_failure_says_what_was_raised_and_no_more() -> None:
