@@ -126,6 +126,8 @@ class Mutator:
                         )
                     )
                 ),
+                lambda: self._own([b"mine"], pick((b"add", b"%d" % number)), *[job] * pick((0, 1, 2))),
+                lambda: self._own([b"mine", b"work"], *[job] * pick((0, 1))),
                 lambda: encode([b"HGET", b"bq:q:jobs", b"1"]),
                 lambda: encode([b"HSET", b"bq:q:jobs", b"1", pick((DONE, job))]),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
@@ -142,6 +144,10 @@ class Mutator:
         keys = [b"bull:q:" + word for word in words]
         count = self._random.choice((len(keys), len(keys), len(keys) + 1, 0))
         return encode([self._random.choice((b"EVAL", b"evalsha")), b"text", b"%d" % count, *keys, *args])
+
+    def _own(self, keys: Sequence[bytes], *args: bytes) -> bytes:
+        called = self._random.choice((b"EVAL", b"evalsha", b"FCALL"))
+        return encode([called, b"text", b"%d" % len(keys), *keys, *args])
 
     def _reply(self, depth: int = 0) -> bytes:
         pick, number = self._random.choice, self._number()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from proxy.context.carry import Carrier
 from proxy.context.derive import Deriver
@@ -22,6 +23,7 @@ from tests.frameworks import (
     huey,
     lists,
     rq,
+    script,
     streams,
     streaq,
     taskiq,
@@ -32,6 +34,15 @@ LIMIT = 64 * 1024
 """``max_inspect_bytes``."""
 TRACE, SPAN = b"\xaa" * 16, b"\xbb" * 8
 MEMBER = TRACE.hex().encode()
+
+
+ENTRIES: tuple[dict[str, Any], ...] = (
+    {"keys": 1, "key": "mine", "does": "enqueue", "first_argument": "add", "job": "arguments 2"},
+    {"keys": 1, "key": "mine", "does": "enqueue", "id": "argument 1", "job": "argument 2"},
+    {"keys": 2, "key": "mine", "does": "dequeue", "id": "reply 1", "job": "reply 2", "held": 2},
+    {"keys": 2, "key": "work", "key_position": 2, "does": "ack", "job": "argument 1", "if_reply": True},
+)
+"""Scripts of the user's own."""
 
 
 class Ids:
@@ -54,7 +65,7 @@ class Fuzz:
         self.notices: Counter[str] = Counter()
         self.records = 0
         observed = (streams(queues=("stream",), inject=False), rq(inject=False), huey(), arq(), streaq())
-        scripted = (bullmq(inject=False), bull(inject=False), bee_queue(inject=False))
+        scripted = (bullmq(inject=False), bull(inject=False), bee_queue(inject=False), script(*ENTRIES, inject=True))
         self._context = RelayContext(
             Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq(), *scripted)),
             Carrier(Deriver(), Ids()),

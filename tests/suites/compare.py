@@ -24,6 +24,14 @@ EVERYTHING: dict[str, Any] = {
         "list": {"queues": ["*"]},
         "stream": {"queues": ["*"], "inject": False},
         "zset": {"queues": ["*"]},
+        "script": {
+            "inject": True,
+            "entries": [
+                {"keys": 1, "key": "*", "does": "enqueue", "job": "arguments 1"},
+                {"keys": 1, "key": "*", "does": "dequeue", "job": "reply"},
+                {"keys": 2, "key": "*", "does": "dequeue", "job": "reply.*", "held": 2},
+            ],
+        },
     }
 }
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 import proxy
-from proxy.config import Frameworks, ListSettings, StreamSettings, ZsetSettings
+from proxy.config import Frameworks, ListSettings, ScriptEntry, ScriptSettings, StreamSettings, ZsetSettings
 from proxy.context.carry import Carrier
 from proxy.context.derive import Deriver
 from proxy.context.sampling import Rates
@@ -54,6 +54,7 @@ def session(records: list[Record]) -> Session:
         list=ListSettings(queues=("jobs*",), processing=("work*",)),
         stream=StreamSettings(queues=("stream*",)),
         zset=ZsetSettings(queues=("delayed*",)),
+        script=ScriptSettings(inject=True, entries=(ScriptEntry(key="mine", does="enqueue", job="argument 1"),)),
     )
     context = RelayContext(
         Router(build(options)),
@@ -87,6 +88,7 @@ class Exchange(NamedTuple):
     events: int = 0
 
 
+SCRIPT = [b"EVALSHA", b"a" * 40, b"1"]
 MOVE = [b"BRPOPLPUSH", b"jobs", b"work:1", b"1"]
 EXCHANGES = {
     "PING": Exchange(lambda _: [b"PING"], lambda _: b"+PONG\r\n", (13, 3)),
@@ -94,6 +96,8 @@ EXCHANGES = {
     "GET": Exchange(lambda number: [b"GET", b"session:%d" % number], lambda number: bulk(job(number)), (21, 13)),
     "LPUSH, nobody's": Exchange(lambda number: [b"LPUSH", b"feed", b"%d" % number], lambda _: b":7\r\n", (17, 8)),
     "LPUSH": Exchange(lambda number: [b"LPUSH", b"jobs", job(number)], lambda _: b":7\r\n", (60, 60), 1),
+    "EVALSHA, nobody's": Exchange(lambda number: [*SCRIPT, b"lock", b"%d" % number], lambda _: b":1\r\n", (29, 21)),
+    "EVALSHA": Exchange(lambda number: [*SCRIPT, b"mine", job(number)], lambda _: b":1\r\n", (80, 80), 1),
     "BRPOPLPUSH": Exchange(lambda _: MOVE, lambda number: bulk(traced(number)), (39, 40), 1),
     "BRPOPLPUSH, nothing there": Exchange(lambda _: MOVE, lambda _: b"$-1\r\n", (29, 31)),
     "LREM": Exchange(lambda number: [b"LREM", b"work:1", b"1", traced(number)], lambda _: b":1\r\n", (33, 34), 1),
