@@ -116,7 +116,8 @@ RELAY: Final = (
     Metric(
         "redspan_jobs_total",
         "counter",
-        "What was done with jobs, as commands that took effect.",
+        "What was done with jobs, as commands that took effect: an end that two of them tell counts twice. "
+        "The queue is empty where a command names none.",
         ("framework", "queue", "event"),
     ),
     Metric("redspan_worker_restarts_total", "counter", "Relay workers that died and were started again."),
