@@ -47,9 +47,12 @@ def environment(container: Object, template: Object, secrets: Mapping[str, str])
             found |= {} if value is None else {variable["name"]: value}
         else:
             # Only what stands above can be named; else it stays as it is.
-            text = re.sub(r"\$\((\w+)\)", lambda match: found.get(match[1], match[0]), variable["value"])
-            found[variable["name"]] = text
+            found[variable["name"]] = _expanded(variable["value"], found)
     return found
+
+
+def _expanded(text: str, known: Mapping[str, str]) -> str:
+    return re.sub(r"\$\((\w+)\)", lambda match: known.get(match[1], match[0]), text)
 
 
 def _field(path: str, template: Object) -> str:

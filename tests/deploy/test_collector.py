@@ -26,7 +26,14 @@ BACKENDS = sorted(place.stem for place in (FOLDER / "backends").iterdir())
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_collector_takes_the_gateway(backend: str) -> None:
-    said(build("collector"), "validate", "--config", FOLDER / "gateway.yaml", "--config", FOLDER / f"backends/{backend}.yaml")
+    said(
+        build("collector"),
+        "validate",
+        "--config",
+        FOLDER / "gateway.yaml",
+        "--config",
+        FOLDER / f"backends/{backend}.yaml",
+    )
 
 
 def test_a_collector_takes_the_agent() -> None:

@@ -46,7 +46,7 @@ def test_compose_refuses_what_is_wrong(tmp_path: Path) -> None:
 def test_redspan(services: dict[str, Service]) -> None:
     service = services["redspan"]
     command, *options = service["command"]
-    path = mounted(service)[main.commands[command].make_context(command, list(options)).params["config"].as_posix()]
+    path = mounted(service)[main.commands[command].make_context(command, list(options)).params["file"].as_posix()]
     said(sys.executable, "-m", "proxy", "check-config", path, env=service["environment"])
     settings = load(path, {}, service["environment"]).settings
     assert settings.tracing.service_name == "shop"
@@ -74,7 +74,9 @@ def test_prometheus(services: dict[str, Service], tmp_path: Path) -> None:
     file = tmp_path / "prometheus.yml"
     file.write_text(yaml.safe_dump(settings))
     assert "SUCCESS" in said("promtool", "check", "config", file)
-    targets = {target for job in settings["scrape_configs"] for one in job["static_configs"] for target in one["targets"]}
+    targets = {
+        target for job in settings["scrape_configs"] for one in job["static_configs"] for target in one["targets"]
+    }
     assert {target.partition(":")[0] for target in targets} <= set(services)
 
 

@@ -63,7 +63,7 @@ class TestStart:
 
     @pytest.mark.parametrize("name", ["{}/notify", "@{}"])
     def test_a_service_manager_is_told(self, tmp_path: Path, start_sidecar: StartSidecar, name: str) -> None:
-        """systemd's Type=notify: once it is ready, and once it ends."""
+        """As systemd's Type=notify wants it: once it is ready, and once it ends."""
         address = name.format(tmp_path)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(address.replace("@", "\0"))

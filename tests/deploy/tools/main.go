@@ -53,7 +53,7 @@ func restricted(file string) error {
 	if err := yaml.UnmarshalStrict(text, &pod); err != nil {
 		return err
 	}
-	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks())
 	if err != nil {
 		return err
 	}
