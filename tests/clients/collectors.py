@@ -19,7 +19,9 @@ from tests.redis import PATIENCE
 from tests.sidecar import Sidecar
 
 JOBS: Final = 12
-"""Of the shop: four are for pictures, two of which fail for good, and three mails are greylisted once."""
+"""Of the shop: a picture of them fails for good, and a mail is greylisted once."""
+FAIL: Final = 2
+"""So many of them have an attempt that fails."""
 SHOP: Final = {"list": stage.LISTS}
 """``frameworks`` of a sidecar for it."""
 

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.collectors import SHOP, work_off
+from tests.clients.collectors import FAIL, SHOP, work_off
 from tests.clients.go_programs import build
 from tests.clients.traces import by_trace
 from tests.conftest import StartSidecar
 from tests.deploy.kinds import assert_valid
 from tests.deploy.pods import pods
 from tests.deploy.programs import render, said
-from tests.deploy.tiers import FOLDER, tiers
+from tests.deploy.tiers import DECISION_WAIT, FOLDER, PATIENCE, tiers
 from tests.receiver import ReceivedSpan, Receiver
-from tests.redis import PATIENCE
 
+NODE = {"NODE_NAME": "node-1"}
+"""What the agent has by the downward API."""
 BACKENDS = sorted(place.stem for place in (FOLDER / "backends").iterdir())
 
 
@@ -37,14 +38,14 @@ def test_a_collector_takes_the_gateway(backend: str) -> None:
 
 
 def test_a_collector_takes_the_agent() -> None:
-    said(build("collector"), "validate", "--config", FOLDER / "agent.yaml")
+    said(build("collector"), "validate", "--config", FOLDER / "agent.yaml", env=NODE)
 
 
 def test_a_collector_refuses_what_is_wrong(tmp_path: Path) -> None:
     wrong = tmp_path / "agent.yaml"
     wrong.write_text((FOLDER / "agent.yaml").read_text().replace("routing_key: traceID", "routing_keys: traceID"))
     with pytest.raises(AssertionError, match="routing_keys"):
-        said(build("collector"), "validate", "--config", wrong)
+        said(build("collector"), "validate", "--config", wrong, env=NODE)
 
 
 def test_in_a_cluster(tmp_path: Path) -> None:
@@ -60,13 +61,13 @@ def test_in_a_cluster(tmp_path: Path) -> None:
         for name, text in maps[volume["configMap"]["name"]].items():
             (tmp_path / name).write_text(text)
         arguments = [argument.replace("/conf", str(tmp_path)) for argument in container["args"]]
-        said(build("collector"), "validate", *arguments)
+        said(build("collector"), "validate", *arguments, env=NODE)
 
 
 def test_whole_traces_of_what_failed(start_sidecar: StartSidecar, tmp_path: Path) -> None:
     """Through the agent and two gateways: each trace is kept whole or not at all, and those that failed are kept."""
     with Receiver() as kept, Receiver() as direct:
-        env = {"DATADOG_ENDPOINT": kept.url, "DECISION_WAIT": "5s"}
+        env = {"DATADOG_ENDPOINT": kept.url, "DECISION_WAIT": DECISION_WAIT}
         with tiers(tmp_path, "datadog", env) as there:
             tracing = {
                 "endpoint": there.endpoint,
@@ -79,11 +80,11 @@ def test_whole_traces_of_what_failed(start_sidecar: StartSidecar, tmp_path: Path
             sent = direct.wait_for(lambda spans: len(spans) >= 3 * attempts)
             failed = {span.trace_id for span in sent if span.status == "ERROR"}
             wanted = {span.span_id for span in sent if span.trace_id in failed}
-            kept.wait_for(lambda spans: wanted <= {span.span_id for span in spans})
+            kept.wait_for(lambda spans: wanted <= {span.span_id for span in spans}, PATIENCE)
             # All of them, also those that were not kept.
             counts = _calls(there.span_metrics, len(sent))
             assert sidecar.stop() == 0
-    assert len(failed) == 5
+    assert len(failed) == FAIL
     assert counts == Counter(span.name for span in sent)
     whole = {trace[0].trace_id: _ids(trace) for trace in by_trace(sent)}
     for trace in by_trace(kept.spans):

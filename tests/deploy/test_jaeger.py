@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.clients.collectors import JOBS, SHOP, collector, receiver, work_off
+from tests.clients.collectors import FAIL, JOBS, SHOP, collector, receiver, work_off
 from tests.clients.go_programs import build
 from tests.conftest import StartSidecar
-from tests.deploy.tiers import tiers
+from tests.deploy.tiers import DECISION_WAIT, PATIENCE, tiers
 from tests.receiver import ReceivedSpan, Receiver
-from tests.redis import PATIENCE, free_port
+from tests.redis import free_port
 
 pytestmark = pytest.mark.jaeger
 
@@ -87,10 +87,10 @@ def test_the_tree_of_each_job(start_sidecar: StartSidecar, tmp_path: Path, way: 
             wanted = {span.trace_id for span in sent}
             assert len(wanted) == JOBS
         else:
-            with tiers(tmp_path, "jaeger", {"JAEGER_ENDPOINT": there.grpc, "DECISION_WAIT": "5s"}) as between:
+            with tiers(tmp_path, "jaeger", {"JAEGER_ENDPOINT": there.grpc, "DECISION_WAIT": DECISION_WAIT}) as between:
                 sent, failed = _send(start_sidecar, tmp_path, between.endpoint, direct)
             wanted = failed
-        assert len(failed) == 5
+        assert len(failed) == FAIL
         assert there.get("/api/services")["data"] == ["shop"]
         names = {(one["name"], one["spanKind"]) for one in there.get("/api/operations?service=shop")["data"]}
         expected = {("queue.enqueue", "producer"), ("queue.dequeue", "client"), ("job.process", "consumer")}

@@ -12,6 +12,10 @@ from tests.deploy.programs import DEPLOY
 from tests.redis import free_port
 
 FOLDER = DEPLOY / "collector"
+DECISION_WAIT = "15s"
+"""By then all of a trace is there, also on a machine that has much else to do."""
+PATIENCE = 60.0
+"""Seconds for spans to come out of the tiers."""
 _GATEWAYS = 2
 
 
