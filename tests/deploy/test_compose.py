@@ -50,7 +50,7 @@ def test_redspan(services: dict[str, Service]) -> None:
     said(sys.executable, "-m", "proxy", "check-config", path, env=service["environment"])
     settings = load(path, {}, service["environment"]).settings
     assert settings.tracing.service_name == "shop"
-    assert settings.tracing.endpoint == "http://collector:4318"
+    assert settings.tracing.endpoint == "http://collector:4318/v1/traces"
     assert [one.upstream_address.host for one in settings.listeners] == ["redis"]
     for name in ("producer", "worker"):
         # In the network of redspan, as the containers of a pod are.

@@ -35,7 +35,7 @@ def unit(tmp_path: Path) -> Path:
 def test_it_is_a_unit(unit: Path, found: str, other: str, complaint: str) -> None:
     """And systemd would say if it were not: what it does not know it leaves out, with a warning."""
     unit.write_text(unit.read_text().replace(found, other))
-    command = ["systemd-analyze", "verify", "--man=no", unit]
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 0
     lines = [line for line in done.stdout.splitlines() if unit.name in line]
