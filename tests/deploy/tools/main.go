@@ -1,4 +1,5 @@
-// Checks what no Python package has a schema for, by the code of those who read it: tools compose|podmonitor|restricted FILE.
+// Checks what no Python package has a schema for, by the code of those who read it: tools compose|podmonitor|restricted
+// FILE.
 package main
 
 import (
