@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.collectors import FAIL, SHOP, work_off
+from tests.clients.collectors import FAIL
 from tests.clients.go_programs import build
 from tests.clients.traces import by_trace
 from tests.conftest import StartSidecar
 from tests.deploy.kinds import assert_valid
 from tests.deploy.pods import pods
 from tests.deploy.programs import render, said
-from tests.deploy.tiers import DECISION_WAIT, FOLDER, PATIENCE, tiers
+from tests.deploy.tiers import DECISION_WAIT, FOLDER, PATIENCE, send, tiers
 from tests.receiver import ReceivedSpan, Receiver
 
 NODE = {"NODE_NAME": "node-1"}
@@ -69,21 +69,11 @@ def test_whole_traces_of_what_failed(start_sidecar: StartSidecar, tmp_path: Path
     with Receiver() as kept, Receiver() as direct:
         env = {"DATADOG_ENDPOINT": kept.url, "DECISION_WAIT": DECISION_WAIT}
         with tiers(tmp_path, "datadog", env) as there:
-            tracing = {
-                "endpoint": there.endpoint,
-                "protocol": "http/protobuf",
-                "export": {"interval": "100ms"},
-                "exporters": [{"endpoint": direct.url}],
-            }
-            sidecar = start_sidecar({"frameworks": SHOP, "tracing": tracing})
-            attempts = work_off(sidecar, tmp_path)
-            sent = direct.wait_for(lambda spans: len(spans) >= 3 * attempts)
-            failed = {span.trace_id for span in sent if span.status == "ERROR"}
+            sent, failed = send(start_sidecar, tmp_path, there.endpoint, direct)
             wanted = {span.span_id for span in sent if span.trace_id in failed}
             kept.wait_for(lambda spans: wanted <= {span.span_id for span in spans}, PATIENCE)
             # All of them, also those that were not kept.
             counts = _calls(there.span_metrics, len(sent))
-            assert sidecar.stop() == 0
     assert len(failed) == FAIL
     assert counts == Counter(span.name for span in sent)
     whole = {trace[0].trace_id: _ids(trace) for trace in by_trace(sent)}

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.clients.collectors import FAIL, JOBS, SHOP, collector, receiver, work_off
+from tests.clients.collectors import FAIL, JOBS, collector, receiver
 from tests.clients.go_programs import build
 from tests.conftest import StartSidecar
-from tests.deploy.tiers import DECISION_WAIT, PATIENCE, tiers
+from tests.deploy.tiers import DECISION_WAIT, PATIENCE, send, tiers
 from tests.receiver import ReceivedSpan, Receiver
 from tests.redis import free_port
 
@@ -83,12 +83,12 @@ def jaeger(folder: Path) -> Iterator[Jaeger]:
 def test_the_tree_of_each_job(start_sidecar: StartSidecar, tmp_path: Path, way: str) -> None:
     with Receiver() as direct, jaeger(tmp_path) as there:
         if way == "directly":
-            sent, failed = _send(start_sidecar, tmp_path, there.endpoint, direct)
+            sent, failed = send(start_sidecar, tmp_path, there.endpoint, direct)
             wanted = {span.trace_id for span in sent}
             assert len(wanted) == JOBS
         else:
             with tiers(tmp_path, "jaeger", {"JAEGER_ENDPOINT": there.grpc, "DECISION_WAIT": DECISION_WAIT}) as between:
-                sent, failed = _send(start_sidecar, tmp_path, between.endpoint, direct)
+                sent, failed = send(start_sidecar, tmp_path, between.endpoint, direct)
             wanted = failed
         assert len(failed) == FAIL
         assert there.get("/api/services")["data"] == ["shop"]
@@ -103,24 +103,6 @@ def test_the_tree_of_each_job(start_sidecar: StartSidecar, tmp_path: Path, way: 
             assert set(found) == {span.span_id for span in spans}
             for span in spans:
                 _assert_same(span, found[span.span_id], trace["processes"])
-
-
-def _send(
-    start_sidecar: StartSidecar, folder: Path, endpoint: str, direct: Receiver
-) -> tuple[list[ReceivedSpan], set[str]]:
-    """The shop's spans to ``endpoint``, and to ``direct`` as well. All of them, and the traces of jobs that failed."""
-    tracing = {
-        "service_name": "shop",
-        "endpoint": endpoint,
-        "protocol": "http/protobuf",
-        "export": {"interval": "100ms"},
-        "exporters": [{"endpoint": direct.url}],
-    }
-    sidecar = start_sidecar({"frameworks": SHOP, "tracing": tracing})
-    attempts = work_off(sidecar, folder)
-    sent = direct.wait_for(lambda spans: len(spans) >= 3 * attempts)
-    assert sidecar.stop() == 0
-    return sent, {span.trace_id for span in sent if span.status == "ERROR"}
 
 
 def _assert_same(span: ReceivedSpan, found: dict[str, Any], processes: dict[str, Any]) -> None:

@@ -7,8 +7,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.clients.collectors import collector, receiver
+from tests.clients.collectors import SHOP, collector, receiver, work_off
+from tests.conftest import StartSidecar
 from tests.deploy.programs import DEPLOY
+from tests.receiver import ReceivedSpan, Receiver
 from tests.redis import free_port
 
 FOLDER = DEPLOY / "collector"
@@ -59,3 +61,21 @@ def tiers(folder: Path, backend: str, env: Mapping[str, str]) -> Iterator[Tiers]
         agent["service"]["pipelines"] = {"traces": {"processors": ["memory_limiter"]}}
         stack.enter_context(collector(folder / "agent", agent, (FOLDER / "agent.yaml",), env))
         yield Tiers(f"http://127.0.0.1:{http}", exposed)
+
+
+def send(
+    start_sidecar: StartSidecar, folder: Path, endpoint: str, direct: Receiver
+) -> tuple[list[ReceivedSpan], set[str]]:
+    """The shop's spans to ``endpoint``, and to ``direct`` as well. All of them, and the traces of jobs that failed."""
+    tracing = {
+        "service_name": "shop",
+        "endpoint": endpoint,
+        "protocol": "http/protobuf",
+        "export": {"interval": "100ms"},
+        "exporters": [{"endpoint": direct.url}],
+    }
+    sidecar = start_sidecar({"frameworks": SHOP, "tracing": tracing})
+    attempts = work_off(sidecar, folder)
+    sent = direct.wait_for(lambda spans: len(spans) >= 3 * attempts)
+    assert sidecar.stop() == 0
+    return sent, {span.trace_id for span in sent if span.status == "ERROR"}
