@@ -26,6 +26,7 @@ from proxy.child import TracerChild
 from proxy.config import Settings
 from proxy.config.changes import tracer_differs
 from proxy.listen import CannotListen, bound, open_listeners
+from proxy.notify import READY, STOPPING, notify
 from proxy.reap import reap_orphans
 from proxy.relay.upstream import Reachability
 from proxy.relay.worker import Parts, Relays, RelayWorker, parts
@@ -82,11 +83,13 @@ class Supervisor:
                 self._orphans = asyncio.get_running_loop().create_task(reap_orphans(self._children))
             front.open()
             self._announce(admin)
+            notify(READY)
             # What is here now stays: the collector need not look at it again, nor soon at what comes and goes.
             gc.collect()
             gc.freeze()
             gc.set_threshold(_GC_THRESHOLD)
             await self._signalled.wait()
+            notify(STOPPING)
             await self._drain()
             await self._relay.close()
             await self._flush()

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -21,21 +21,24 @@ from tests.redis import PATIENCE
 
 _HERE = Path(__file__).resolve().parent
 _BUILT = _HERE.parents[1] / ".venv" / "go"
-_BUILD_PATIENCE = 600.0
-"""Seconds: the first time, Go may have to fetch a toolchain and modules."""
+_BUILD_PATIENCE = 1800.0
+"""Seconds: the first time, Go may have to fetch a toolchain and modules; Jaeger is large."""
 
 
 @cache
-def build(name: str) -> Path:
-    """The program in the folder ``name``; fails where there is no Go. What is up to date, Go has in its cache."""
+def build(name: str, folder: Path | None = None, package: str = ".") -> Path:
+    """The program in the folder ``name`` beside this file, or a package of those that ``folder`` requires.
+
+    Fails where there is no Go. What is up to date, Go has in its cache.
+    """
     go = shutil.which("go")
     assert go is not None, f"{name} is built with Go 1.21 or later, and there is no go on PATH"
     _BUILT.mkdir(parents=True, exist_ok=True)
     # Not in place: another run may be using the one that is there.
     fresh = _BUILT / f"{name}.{os.getpid()}"
     done = subprocess.run(
-        [go, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-o", str(fresh), "."],
-        cwd=_HERE / name,
+        [go, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-o", str(fresh), package],
+        cwd=folder or _HERE / name,
         # A Go that is older than go.mod asks for fetches the right one by itself.
         env={**os.environ, "GOTOOLCHAIN": "auto", "GOWORK": "off", "CGO_ENABLED": "0"},
         capture_output=True,
@@ -50,14 +53,18 @@ def build(name: str) -> Path:
 class GoProgram:
     """A process, from ``with`` to its end; what it writes goes to ``log``."""
 
-    def __init__(self, command: Sequence[str | Path], log: Path) -> None:
+    def __init__(self, command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None) -> None:
+        """``env``: more of it than this process has."""
         self._command = [str(part) for part in command]
+        self._env = {**os.environ, **(env or {})}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                self._command, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import redis
@@ -45,7 +46,7 @@ class TestStart:
             assert "another process listens there" in second.log
         assert sidecar.get("/readyz").status == 200
 
-    def test_socket_left_behind(self, tmp_path: object, start_sidecar: StartSidecar) -> None:
+    def test_socket_left_behind(self, tmp_path: Path, start_sidecar: StartSidecar) -> None:
         """A unix socket of a process that was killed is in nobody's way."""
         first = start_sidecar({"listeners": [{"bind": f"unix://{tmp_path}/redspan.sock"}]})
         first.kill()
@@ -59,6 +60,18 @@ class TestStart:
         assert second.wait() == 1
         with redis.Redis.from_url(first.url) as client:
             assert client.ping()
+
+    @pytest.mark.parametrize("name", ["{}/notify", "@{}"])
+    def test_a_service_manager_is_told(self, tmp_path: Path, start_sidecar: StartSidecar, name: str) -> None:
+        """As systemd's Type=notify wants it: once it is ready, and once it ends."""
+        address = name.format(tmp_path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(address.replace("@", "\0"))
+            manager.settimeout(PATIENCE)
+            sidecar = start_sidecar(env={"NOTIFY_SOCKET": address})
+            assert manager.recv(64) == b"READY=1"
+            assert sidecar.stop() == 0
+            assert manager.recv(64) == b"STOPPING=1"
 
     def test_identity_key_that_is_not_there(self, start_sidecar: StartSidecar) -> None:
         sidecar = start_sidecar()
