@@ -73,7 +73,8 @@ function telemetry() {
   const { BullMQOtel } = require("bullmq-otel");
   const processor = new BatchSpanProcessor(new OTLPTraceExporter({ url: options.otel }), { scheduledDelayMillis: 100 });
   new NodeTracerProvider({ spanProcessors: [processor] }).register();
-  return { telemetry: new BullMQOtel("the application") };
+  opened.push({ isOpen: true, destroy: () => processor.shutdown() });
+  return { telemetry: new BullMQOtel({ tracerName: "the application" }) };
 }
 
 async function work() {
@@ -107,7 +108,7 @@ async function work() {
   process.on("SIGTERM", async () => {
     await worker.close();
     await queue.close();
-    for (const client of opened) if (client.isOpen) client.destroy();
+    for (const client of opened) if (client.isOpen) await client.destroy();
     process.exit(0);
   });
 }
@@ -171,7 +172,7 @@ async function schedule() {
 
 async function leave(...closing) {
   for (const one of closing) await one.close();
-  for (const client of opened) if (client.isOpen) client.destroy();
+  for (const client of opened) if (client.isOpen) await client.destroy();
   process.exit(0);
 }
 
