@@ -66,6 +66,7 @@ SCRIPTS: Final = Scripts(
 _QUEUES: Final = b"queues:"
 _RESERVED: Final = b":reserved"
 _DELAYED: Final = b":delayed"
+_ROLES: Final = {_RESERVED: Role.PROCESSING, _DELAYED: Role.SCHEDULED}
 _HORIZON: Final = re.compile(rb"horizon:[0-9A-Za-z-]{32,36}\Z")
 _RAISED: Final = re.compile(rb"[A-Za-z_][\w\\]{0,255}(?=:)")
 _SECONDS: Final = 11
@@ -125,10 +126,9 @@ class Laravel:
         self._tries = options.tries
 
     def role(self, key: bytes) -> Role | None:
-        if _QUEUES in key:
-            if key.endswith(_RESERVED):
-                return Role.PROCESSING
-            return Role.SCHEDULED if key.endswith(_DELAYED) else None
+        for suffix, role in _ROLES.items():
+            if key.endswith(suffix) and _QUEUES in key.removesuffix(suffix):
+                return role
         return Role.JOB if _HORIZON.search(key) else None
 
     def queue(self, key: bytes) -> str:
@@ -187,9 +187,10 @@ class Laravel:
 
     def _script(self, args: list[bytes]) -> Intent | None:
         script = SCRIPTS.read(args)
-        if script is None or _QUEUES not in script.base:
+        queue = b"" if script is None else script.base[:-1]
+        if script is None or _QUEUES not in queue:
             return None
-        queue, given = script.base[:-1], len(script.args)
+        given = len(script.args)
         if script.kind == "push":
             return self._add(Op.ENQUEUE, queue, args, script.at) if given == 1 else None
         if script.kind == "later":

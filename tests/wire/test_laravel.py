@@ -326,6 +326,8 @@ def test_a_foreign_payload_passes_as_it_is() -> None:
 STRANGERS = [
     script(["queue:default", "queue:default:notify"], payload(), text="return 1"),
     script(["queues:a", "queues:b:notify"], payload(), text="return 1"),
+    script(["queues", "queues:notify"], payload(), text="return 1"),
+    command("ZADD", "queues:delayed", AT, payload()),
     script(["bull:mails", "bull:mails:notify"], payload(), text="return 1"),
     script(keys("", "notify"), payload(), 1, text="return 1"),
     script(keys("delayed"), "soon", payload(), text="return 1"),
