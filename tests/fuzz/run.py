@@ -55,7 +55,7 @@ class Fuzz:
         self.notices: Counter[str] = Counter()
         self.records = 0
         observed = (streams(queues=("stream",), inject=False), rq(inject=False), huey(), arq(), streaq())
-        scripted = (bullmq(inject=False), bull(inject=False), bee_queue(inject=False), laravel(inject=False))
+        scripted = (bullmq(inject=False), bull(inject=False), bee_queue(inject=False), laravel())
         self._context = RelayContext(
             Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq(), *scripted)),
             Carrier(Deriver(), Ids()),
