@@ -1,7 +1,7 @@
-"""Laravel's queues on Redis, also with Horizon (run: 8.83.26, phpredis 5.3.7 and predis 1.1.10).
+"""Laravel's queues on Redis, also with Horizon (run: 8.83.26, phpredis 5.3.7 and predis 1.1.10; 12.45.1, 13.26.1).
 
 Its scripts are sent as text, and known by their keys: Q, which is ``<any prefix>queues:<name>``, and ``Q:notify``,
-``Q:delayed``, ``Q:reserved``.  Their lists are the same from 5.8 to 13.
+``Q:delayed``, ``Q:reserved``.  These are the same from 5.8 to 13.
 
 ======================= ========================================================================================
 what                    on the wire (J: the payload, JSON; R: what the script pop makes of it)
