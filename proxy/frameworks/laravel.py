@@ -25,7 +25,8 @@ value.  A payload in any other form (phpredis' own serializer or compression) pa
 **Not to be seen**: whether a job that was removed has failed for good.  With tries left it has succeeded, marked as
 inferred: else it would have been released (but for ``fail()`` and ``maxExceptions``).  In its last attempt, and with
 ``retryUntil``, that is unknown, unless Horizon says at once that it failed.  (What it calls completed may have failed.)
-Whether a job was released because it failed, or by itself: it counts as failed.  Who runs a job.
+Whether a job was released because it failed, or by itself: it counts as failed.  Who runs a job.  How long it
+waited for another sidecar's worker: before 12.11 not at all, since then by seconds (``createdAt``), with Horizon exactly.
 """
 
 from __future__ import annotations
