@@ -26,7 +26,7 @@ value.  A payload in any other form (phpredis' own serializer or compression) pa
 inferred: else it would have been released (but for ``fail()`` and ``maxExceptions``).  In its last attempt, and with
 ``retryUntil``, that is unknown, unless Horizon says at once that it failed.  (What it calls completed may have failed.)
 Whether a job was released because it failed, or by itself: it counts as failed.  Who runs a job.  How long it
-waited for another sidecar's worker: before 12.11 not at all, since then by seconds (``createdAt``), with Horizon exactly.
+waited, if another sidecar saw it pushed: before 12.11 that is absent, since then in seconds; with Horizon it is exact.
 """
 
 from __future__ import annotations
