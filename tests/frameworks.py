@@ -13,6 +13,7 @@ from proxy.config import (
     DramatiqSettings,
     GoRedisWorkQueueSettings,
     HueySettings,
+    LaravelSettings,
     ListSettings,
     RqSettings,
     ScriptEntry,
@@ -30,6 +31,7 @@ from proxy.frameworks.celery import Celery
 from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.huey import Huey
+from proxy.frameworks.laravel import Laravel
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.script import Script
@@ -108,3 +110,7 @@ def bull(**options: Any) -> Bull:
 
 def bee_queue(**options: Any) -> BeeQueue:
     return BeeQueue(BeeQueueSettings(**options))
+
+
+def laravel(**options: Any) -> Laravel:
+    return Laravel(LaravelSettings(**options))

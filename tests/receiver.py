@@ -328,7 +328,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.number = self.target.connected()
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self._body()
         plain = gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
         try:
             spans = self.target.read(plain)
@@ -346,6 +346,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         else:
             self._reply(answer)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
 
     def _reply(self, answer: Answer) -> None:
         content_type, content = self.target.content(answer)

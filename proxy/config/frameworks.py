@@ -271,6 +271,13 @@ class BeeQueueSettings(FrameworkSettings, frozen=True):
     """Its ``prefix``."""
 
 
+class LaravelSettings(FrameworkSettings, frozen=True):
+    """Laravel's queues on Redis, whatever its prefix and queues are called."""
+
+    tries: Natural = 1
+    """Its workers' ``--tries`` (0: no end), for jobs that do not say: one that ends with tries left has succeeded."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
@@ -308,6 +315,8 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """Bull 4, the forerunner of BullMQ."""
     bee_queue: BeeQueueSettings = BeeQueueSettings()
     """bee-queue."""
+    laravel: LaravelSettings = LaravelSettings()
+    """Laravel's queues, on Redis."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""

@@ -14,6 +14,7 @@ from proxy.frameworks.celery import Celery
 from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.huey import Huey
+from proxy.frameworks.laravel import Laravel
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.script import Script
@@ -40,6 +41,7 @@ _KNOWN: Final[Mapping[str, Callable[[Any], Framework]]] = {
     "streaq": Streaq,
     "bull": Bull,
     "bee_queue": BeeQueue,
+    "laravel": Laravel,
 }
 
 

@@ -19,6 +19,8 @@ OPEN: Final = "?"
 """In a shape: anything, also nothing."""
 BASE: Final = "."
 """In a shape: what all keys of the queue begin with, and no more."""
+BARE: Final = "-"
+"""In a shape: the same, but without its last colon. Never all that there is."""
 PROSE_WITHIN: Final = 512
 """Bytes at a text's beginning that say whose it is."""
 
@@ -26,17 +28,18 @@ PROSE_WITHIN: Final = 512
 class Shape:
     """The keys of one kind of script."""
 
-    __slots__ = ("_anchor", "_any", "_ending", "_fixed", "_suffixes", "count", "first", "kind")
+    __slots__ = ("_anchor", "_any", "_bare", "_ending", "_fixed", "_suffixes", "count", "first", "kind")
 
     def __init__(self, kind: str, words: str) -> None:
         names = words.split()
         suffixes = [b"" if word == BASE else word.encode() for word in names]
         self.kind: Final = kind
         self.count: Final = len(names)
-        self.first: Final = b"" if names[0] in (ANY, OPEN) else suffixes[0].rpartition(b":")[2]
+        self.first: Final = b"" if names[0] in (ANY, OPEN, BARE) else suffixes[0].rpartition(b":")[2]
         """What follows the last colon of the first key; nothing where that says nothing."""
-        self._fixed = [(at, suffixes[at]) for at, word in enumerate(names) if word not in (ANY, OPEN)]
+        self._fixed = [(at, suffixes[at]) for at, word in enumerate(names) if word not in (ANY, OPEN, BARE)]
         self._any = [at for at, word in enumerate(names) if word == ANY]
+        self._bare = [at for at, word in enumerate(names) if word == BARE]
         self._suffixes = suffixes if len(self._fixed) == len(names) else None
         self._anchor, self._ending = self._fixed[0]
 
@@ -51,6 +54,8 @@ class Shape:
         for at, suffix in self._fixed:
             if keys[at] != base + suffix:
                 return b""
+        if self._bare and any(keys[at] != base[:-1] for at in self._bare):
+            return b""
         return base if all(keys[at].startswith(base) for at in self._any) else b""
 
 

@@ -1,7 +1,7 @@
 """What attributes may leave the tracer: names that are denied, personal data that is masked, text that is too long.
 
-A mask can be wrong both ways.  Numbers are taken for cards only if their check digit is right and they begin as cards
-do, for phones only if they are written as such, so that most ids pass.
+A mask can be wrong both ways.  Numbers are taken for cards only if their check digit is right, they begin as cards
+do, and they are no part of a UUID or of a word; for phones only if they are written as such.  So most ids pass.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from proxy.tracer.span import Value
 
 _EMAIL: Final = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,8}")
 _SSN: Final = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])")
-_CARD: Final = re.compile(r"(?<![\d.])[2-6]\d{3}(?:[ -]?\d){8,15}(?!\d)")
+_UUID: Final = r"(?<![\w-])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![\w-])"
+_CARD: Final = re.compile(rf"(?P<id>{_UUID})|(?<![0-9A-Za-z.])[2-6]\d{{3}}(?:[ -]?\d){{8,15}}(?![0-9A-Za-z])")
 _PHONE: Final = re.compile(
     r"(?<![\w+])\+\d{1,3}[ ./-]?(?:\(\d{1,5}\)[ ./-]?)?\d(?:[ ./-]?\d){5,13}(?!\d)"
     r"|(?<![\w-])(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-. ]\d{4}(?![\w-])"
@@ -89,6 +90,8 @@ _LARGE: Final = 10**11
 
 
 def _card(match: re.Match[str]) -> str:
+    if match["id"]:
+        return match[0]
     digits = [int(char) for char in match[0] if char.isdigit()]
     doubled = (sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
     return "[card]" if (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 else match[0]

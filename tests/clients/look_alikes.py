@@ -42,6 +42,14 @@ PIDBOX: Final = {
     "headers": {"clock": 3, "expires": 1700000001.0},
     "properties": {"delivery_mode": 2, "delivery_tag": UUID, "delivery_info": {"exchange": "celery.pidbox"}},
 }
+LARAVEL: Final[dict[str, Any]] = {
+    "uuid": UUID,
+    "displayName": "App\\Jobs\\Mail",
+    "job": "Illuminate\\Queue\\CallQueuedHandler@call",
+    "data": {"commandName": "App\\Jobs\\Mail", "command": "O:4:..."},
+    "id": MD5,
+    "attempts": 0,
+}
 DISPATCH: Final = "return redis.call('RPUSH', KEYS[1] .. ':' .. ARGV[3], ARGV[10])"
 
 
@@ -122,6 +130,24 @@ def bulls() -> Iterator[Command]:
     yield ("EVAL", "return ARGV[1]", 2, "bq:mails:id", "bq:mails:done", "7", JOB)
 
 
+def laravel() -> Iterator[Command]:
+    for name in ("displayName", "job", "data", "id", "attempts"):
+        payload, due = without(LARAVEL, name), 1700000000
+        yield ("EVAL", "return redis.call('RPUSH', KEYS[1], ARGV[1])", 2, "queues:a", "queues:a:notify", payload)
+        yield ("EVAL", "return redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])", 1, "queues:a:delayed", due, payload)
+        yield ("ZADD", "queues:a:reserved", due, payload)
+        yield ("ZREM", "queues:a:reserved", payload)
+    # Sidekiq's and Resque's queues are called almost like that.
+    payload = json.dumps(LARAVEL)
+    for key in ("queue:a", "resque:queue:a", "queues"):
+        yield ("EVAL", "return redis.call('RPUSH', KEYS[1], ARGV[1])", 2, key, f"{key}:notify", payload)
+        yield ("ZADD", f"{key}:delayed", 1700000000, payload)
+        yield ("ZREM", f"{key}:delayed", payload)
+        yield from lists(key, payload)
+    yield ("EVAL", "return ARGV[1]", 2, "queues:a", "queues:b:notify", payload)
+    yield ("HMSET", "horizon:7", "status", "failed")
+
+
 def caches() -> Iterator[Command]:
     """Plain JSON under any key, also beside the keys of frameworks."""
     keys = ("cache:7", MD5, UUID, "rq:cache", "huey.cache", "celery-cache", "streaq:", "unacked:7", "jobqueue:cache")
@@ -141,5 +167,5 @@ def caches() -> Iterator[Command]:
 
 
 def commands() -> Iterator[Command]:
-    for some in (celery, dramatiq, taskiq, rq, bulls, caches):
+    for some in (celery, dramatiq, taskiq, rq, bulls, laravel, caches):
         yield from some()

@@ -26,6 +26,8 @@ TAKE = b"wait active prioritized events stalled limiter delayed paused meta pc".
 DONE = b'{"data":1,"options":{"stacktraces":["Error"]},"status":"failed","progress":0}'
 SENT = b"\x94\xa7bull:q:\xa0\xa1n\x01"
 """The MessagePack that a job of BullMQ is sent with."""
+PAYLOAD = b'{"uuid":"%d","displayName":"J","job":"J@call","maxTries":2,"data":{},"id":"%d","attempts":1}'
+"""Of a job of Laravel."""
 PICKLES = (
     b"\x80\x05\x8c\rhuey.registry\x94\x8c\x07Message\x94\x93\x94(\x8c\x02%d\x94\x8c\x01f\x94NK\x00K\x00NNNt\x94\x81.",
     b"\x80\x04}\x94(\x8c\x01t\x94N\x8c\x01f\x94\x8c\x01g\x94\x8c\x01a\x94)\x8c\x02et\x94\x8a\x06123456u.%d",
@@ -66,7 +68,7 @@ class Mutator:
 
     def _command(self) -> bytes:
         pick, number = self._random.choice, self._number()
-        pickled = pick(PICKLES) % number
+        pickled, payload = pick(PICKLES) % number, pick((PAYLOAD % (number, number), b"{}", b"x" * number))
         job = pick((JOB % number, TASK % (number, number), b"{}", b"[]", b"x" * number, b'{"traceparent": "x"}'))
         return pick(
             (
@@ -128,6 +130,14 @@ class Mutator:
                 ),
                 lambda: self._own([b"mine"], pick((b"add", b"%d" % number)), *[job] * pick((0, 1, 2))),
                 lambda: self._own([b"mine", b"work"], *[job] * pick((0, 1))),
+                lambda: self._script([b"", b":notify"], payload, base=b"queues:q"),
+                lambda: self._script([b":delayed"], b"1", payload, base=b"queues:q"),
+                lambda: self._script([b"", b":reserved", b":notify"], b"1", base=b"queues:q"),
+                lambda: self._script([b":delayed", b":reserved"], payload, b"1", base=b"queues:q"),
+                lambda: self._script([b":reserved", b"", b":notify"], b"1", base=b"queues:q"),
+                lambda: encode([b"ZADD", b"queues:q:delayed", b"1", payload]),
+                lambda: encode([b"ZREM", b"queues:q:reserved", payload]),
+                lambda: encode([b"HMSET", b"horizon:%036d" % number, b"status", b"failed"]),
                 lambda: encode([b"HGET", b"bq:q:jobs", b"1"]),
                 lambda: encode([b"HSET", b"bq:q:jobs", b"1", pick((DONE, job))]),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
@@ -140,8 +150,8 @@ class Mutator:
             )
         )()
 
-    def _script(self, words: Sequence[bytes], *args: bytes) -> bytes:
-        keys = [b"bull:q:" + word for word in words]
+    def _script(self, words: Sequence[bytes], *args: bytes, base: bytes = b"bull:q:") -> bytes:
+        keys = [base + word for word in words]
         count = self._random.choice((len(keys), len(keys), len(keys) + 1, 0))
         return encode([self._random.choice((b"EVAL", b"evalsha")), b"text", b"%d" % count, *keys, *args])
 
@@ -157,6 +167,7 @@ class Mutator:
                 TASK % (number, number),
                 MESSAGE % (number, number),
                 KICKED % (number, number),
+                PAYLOAD % (number, number),
                 pick(PICKLES) % number,
                 b"x" * number,
             )
@@ -181,6 +192,7 @@ class Mutator:
                 b",1.5\r\n",
                 b"(123456789012345678901234567890\r\n",
                 b"!5\r\nERR x\r\n",
+                b"*2\r\n%s%s" % (2 * (b"$%d\r\n%s\r\n" % (len(job), job),)),
                 b"*4\r\n*2\r\n$4\r\nopts\r\n$2\r\n{}\r\n$1\r\n1\r\n:0\r\n:0\r\n",
                 b"=7\r\ntxt:abc\r\n",
                 b"$?\r\n;3\r\nabc\r\n;0\r\n",

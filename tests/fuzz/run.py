@@ -21,6 +21,7 @@ from tests.frameworks import (
     dramatiq,
     go_redis_work_queue,
     huey,
+    laravel,
     lists,
     rq,
     script,
@@ -65,7 +66,8 @@ class Fuzz:
         self.notices: Counter[str] = Counter()
         self.records = 0
         observed = (streams(queues=("stream",), inject=False), rq(inject=False), huey(), arq(), streaq())
-        scripted = (bullmq(inject=False), bull(inject=False), bee_queue(inject=False), script(*ENTRIES, inject=True))
+        scripted = (bullmq(inject=False), bull(inject=False), bee_queue(inject=False), laravel())
+        scripted += (script(*ENTRIES, inject=True),)
         self._context = RelayContext(
             Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq(), *scripted)),
             Carrier(Deriver(), Ids()),

@@ -36,6 +36,11 @@ def test_personal_data_is_masked(text: str, shown: str) -> None:
     [
         "0af7651916cd43dd8448eb211c80319c",
         "2f1c5f2e-9f0a-4d5e-8a57-0c1d5e4f7a11",
+        # With the digits of a card in them.
+        "45276756-2855-4ebe-a483-5d8f3dde1b15",
+        "ad474223-5323-428e-bf77-780ceb7b5f0e",
+        "54f19bafb293a69859286398927bd302",
+        "82f220dde209115201090193",
         "1700000000000-0",
         "1526919030474",
         "4111111111111112",

@@ -4,6 +4,8 @@
 // produce   sends jobs of all kinds, and says what became of them
 // send      sends the jobs of the options (name, data, job's options), without waiting for them
 // schedule  sends jobs that repeat, until so many have run
+//
+// otel      an option of work and send: where bullmq-otel's spans go
 "use strict";
 
 const { Queue, Worker, FlowProducer, DelayedError } = require("bullmq");
@@ -64,6 +66,17 @@ async function run(job, token, queue) {
   }
 }
 
+function telemetry() {
+  if (!options.otel) return {};
+  const { NodeTracerProvider, BatchSpanProcessor } = require("@opentelemetry/sdk-trace-node");
+  const { OTLPTraceExporter } = require("@opentelemetry/exporter-trace-otlp-proto");
+  const { BullMQOtel } = require("bullmq-otel");
+  const processor = new BatchSpanProcessor(new OTLPTraceExporter({ url: options.otel }), { scheduledDelayMillis: 100 });
+  new NodeTracerProvider({ spanProcessors: [processor] }).register();
+  opened.push({ isOpen: true, destroy: () => processor.shutdown() });
+  return { telemetry: new BullMQOtel({ tracerName: "the application" }) };
+}
+
 async function work() {
   const queue = new Queue("mails", shared());
   const worker = new Worker(
@@ -86,6 +99,7 @@ async function work() {
       drainDelay: 1,
       lockDuration: options.lock ?? 30000,
       stalledInterval: options.lock ?? 30000,
+      ...telemetry(),
     }),
   );
   worker.on("error", (error) => process.stderr.write(`${error.stack}\n`));
@@ -94,7 +108,7 @@ async function work() {
   process.on("SIGTERM", async () => {
     await worker.close();
     await queue.close();
-    for (const client of opened) if (client.isOpen) client.destroy();
+    for (const client of opened) if (client.isOpen) await client.destroy();
     process.exit(0);
   });
 }
@@ -138,7 +152,7 @@ async function produce() {
 }
 
 async function send() {
-  const queue = new Queue("mails", shared());
+  const queue = new Queue("mails", shared(telemetry()));
   for (const [name, data, job] of options.jobs) say({ id: (await queue.add(name, data, job ?? {})).id });
   await leave(queue);
 }
@@ -158,7 +172,7 @@ async function schedule() {
 
 async function leave(...closing) {
   for (const one of closing) await one.close();
-  for (const client of opened) if (client.isOpen) client.destroy();
+  for (const client of opened) if (client.isOpen) await client.destroy();
   process.exit(0);
 }
 
