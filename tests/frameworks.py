@@ -6,14 +6,17 @@ from typing import Any
 
 from proxy.config import (
     ArqSettings,
+    AsynqSettings,
     BeeQueueSettings,
     BullmqSettings,
     BullSettings,
     CelerySettings,
     DramatiqSettings,
+    GocraftWorkSettings,
     GoRedisWorkQueueSettings,
     HueySettings,
     ListSettings,
+    MachinerySettings,
     RqSettings,
     ScriptEntry,
     ScriptSettings,
@@ -23,14 +26,17 @@ from proxy.config import (
     ZsetSettings,
 )
 from proxy.frameworks.arq import Arq
+from proxy.frameworks.asynq import Asynq
 from proxy.frameworks.bee_queue import BeeQueue
 from proxy.frameworks.bull import Bull
 from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
+from proxy.frameworks.gocraft_work import GocraftWork
 from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
+from proxy.frameworks.machinery import Machinery
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.script import Script
 from proxy.frameworks.streams import Streams
@@ -108,3 +114,15 @@ def bull(**options: Any) -> Bull:
 
 def bee_queue(**options: Any) -> BeeQueue:
     return BeeQueue(BeeQueueSettings(**options))
+
+
+def asynq(**options: Any) -> Asynq:
+    return Asynq(AsynqSettings(**options))
+
+
+def machinery(**options: Any) -> Machinery:
+    return Machinery(MachinerySettings(**options))
+
+
+def gocraft_work(**options: Any) -> GocraftWork:
+    return GocraftWork(GocraftWorkSettings(**options))

@@ -26,16 +26,21 @@ _BUILD_PATIENCE = 600.0
 
 
 @cache
-def build(name: str) -> Path:
-    """The program in the folder ``name``; fails where there is no Go. What is up to date, Go has in its cache."""
+def build(module: str, package: str = ".", modfile: str = "go.mod") -> Path:
+    """The program in the folder ``module``, or in the folder ``package`` of it, with the requirements of ``modfile``.
+
+    Fails where there is no Go. What is up to date, Go has in its cache.
+    """
     go = shutil.which("go")
+    name = "-".join((module, *Path(package).parts, *(() if modfile == "go.mod" else (Path(modfile).stem,))))
     assert go is not None, f"{name} is built with Go 1.21 or later, and there is no go on PATH"
     _BUILT.mkdir(parents=True, exist_ok=True)
     # Not in place: another run may be using the one that is there.
     fresh = _BUILT / f"{name}.{os.getpid()}"
+    options = ["-trimpath", "-buildvcs=false", "-mod=readonly", f"-modfile={modfile}"]
     done = subprocess.run(
-        [go, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-o", str(fresh), "."],
-        cwd=_HERE / name,
+        [go, "build", *options, "-o", str(fresh), f"./{package}"],
+        cwd=_HERE / module,
         # A Go that is older than go.mod asks for fetches the right one by itself.
         env={**os.environ, "GOTOOLCHAIN": "auto", "GOWORK": "off", "CGO_ENABLED": "0"},
         capture_output=True,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from tests.clients.node_programs import Said
+from tests.clients.json_programs import Said
 from tests.clients.traces import assert_one_trace_a_job, assert_parents_are_exported, by_trace
 from tests.receiver import ReceivedSpan, Receiver
 from tests.sidecar import Sidecar

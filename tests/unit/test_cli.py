@@ -18,6 +18,11 @@ from proxy.cli import main
 from proxy.config import Listener, Settings
 
 ROOT = Path(__file__).parents[2]
+TRACED = (
+    "go-redis-work-queue, celery, rq, huey, dramatiq, taskiq, bullmq, arq, streaq, bull, bee-queue, asynq, machinery, "
+    "gocraft-work"
+)
+"""What is looked for without being told."""
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +148,7 @@ class TestCheckConfig:
         assert result.output.splitlines() == [
             "ok  f.yaml",
             "ok  127.0.0.1:6380 -> localhost:6379",
-            "ok  jobs: go-redis-work-queue, celery, rq, huey, dramatiq, taskiq, bullmq, arq, streaq, bull, bee-queue",
+            f"ok  jobs: {TRACED}",
             "ok  spans: http://otel:4317 (grpc)",
             "ok  admin: 127.0.0.1:9464",
         ]

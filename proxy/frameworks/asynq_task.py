@@ -1,0 +1,66 @@
+"""A task of asynq: the protobuf message ``TaskMessage`` (internal/proto/asynq.proto, 0.24 to 0.26)."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from proxy.context.json_slot import KEY
+from proxy.context.protobuf_slot import LEN, VARINT, fields, varint
+from proxy.events import VALUE_LIMIT
+
+HEADERS: Final = 15
+"""``map<string, string> headers``, since 0.26."""
+
+_TYPE, _ID, _QUEUE, _RETRY, _RETRIED, _ERROR, _GROUP = 1, 3, 4, 5, 6, 7, 14
+_KINDS: Final = {
+    **dict.fromkeys((_TYPE, 2, _ID, _QUEUE, _ERROR, 10, _GROUP, HEADERS), LEN),
+    **dict.fromkeys((_RETRY, _RETRIED, 8, 9, 11, 12, 13), VARINT),
+}
+"""Wire types of all fields. There may be others in time, of any type."""
+_KEPT: Final = frozenset((_TYPE, _ID, _QUEUE, _RETRY, _RETRIED, _GROUP))
+_LEASE_EXPIRED: Final = b"asynq: task lease expired"
+"""``recoverer.go``: ErrLeaseExpired."""
+_MOST: Final = 1 << 31
+
+
+class Task(NamedTuple):
+    type: bytes
+    id: bytes
+    queue: bytes
+    retry: int
+    """How often it may be tried again."""
+    retried: int
+    """How often it has been."""
+    group: bytes
+
+
+def read(message: bytes) -> Task | None:
+    """None for what is no whole message, or lacks what every task has: type, id and queue."""
+    texts, numbers = {_TYPE: b"", _ID: b"", _QUEUE: b"", _GROUP: b""}, {_RETRY: 0, _RETRIED: 0}
+    for field in fields(message) or ():
+        if _KINDS.get(field.number, field.kind) != field.kind:
+            return None
+        if field.number in texts:
+            texts[field.number] = message[field.content : field.end]
+        elif field.number in numbers:
+            numbers[field.number] = varint(message, field.content)[0]
+    if not texts[_TYPE] or not texts[_ID] or not texts[_QUEUE] or max(numbers.values()) >= _MOST:
+        return None
+    return Task(texts[_TYPE], texts[_ID], texts[_QUEUE], numbers[_RETRY], numbers[_RETRIED], texts[_GROUP])
+
+
+def lease_expired(message: bytes) -> bool:
+    """Whether a task that failed did so only because its worker had not been heard of."""
+    errors = (message[one.content : one.end] for one in fields(message) or () if one.number == _ERROR)
+    return _LEASE_EXPIRED in errors
+
+
+def summary(message: bytes) -> bytes:
+    """Without what it is to work on, and why it failed."""
+    kept = []
+    for field in fields(message) or ():
+        whole = message[field.start : field.end]
+        if field.number in _KEPT or (field.number == HEADERS and KEY in whole.lower()):
+            kept.append(whole)
+    shorter = b"".join(kept)
+    return shorter if len(shorter) <= VALUE_LIMIT else b""
