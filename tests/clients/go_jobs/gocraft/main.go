@@ -73,10 +73,8 @@ func produce(enqueuer *work.Enqueuer, options say.Options) {
 		said(later.Job, err)
 		later, err = enqueuer.EnqueueUniqueIn("later", 1, args(say.Job{N: 100 + n}))
 		said(later.Job, err)
+		again, err := enqueuer.EnqueueUniqueIn("later", 1, args(say.Job{N: 100 + n}))
+		say.Must(err)
+		say.Line(map[string]any{"conflict": again == nil})
 	}
-	again, err := enqueuer.EnqueueUniqueIn("later", 60, args(say.Job{N: 100 + options.Rounds}))
-	say.Must(err)
-	second, err := enqueuer.EnqueueUniqueIn("later", 60, args(say.Job{N: 100 + options.Rounds}))
-	say.Must(err)
-	say.Line(map[string]any{"waits": again.ID, "conflict": second == nil})
 }

@@ -94,10 +94,12 @@ func produce(server *machinery.Server, options say.Options) {
 		retried("flaky", n, 2)
 		retried("broken", n, 1)
 		send(server, sign(say.Job{Kind: "nest", N: n}))
-		later := sign(say.Job{Kind: "later", N: n})
-		due := time.Now().UTC().Add(300 * time.Millisecond)
-		later.ETA = &due
-		send(server, later)
+		for two := range 2 {
+			later := sign(say.Job{Kind: "later", N: n + two})
+			due := time.Now().UTC().Add(300 * time.Millisecond)
+			later.ETA = &due
+			send(server, later)
+		}
 		group, err := tasks.NewGroup(sign(say.Job{Kind: "add", N: 10 + n}), sign(say.Job{Kind: "add", N: 20 + n}))
 		say.Must(err)
 		_, err = server.SendGroup(group, 0)
