@@ -34,6 +34,8 @@ class Library(NamedTuple):
     client: str = ""
     legs: int = 1
     """Enqueue spans of each retry."""
+    told: bool = False
+    """Its worker says when it begins."""
 
 
 def carried(worked: Said) -> dict[str, str]:
@@ -78,14 +80,13 @@ def of_machinery(spans: list[ReceivedSpan], produced: Said, worked: Said) -> Non
 
 
 ALL = {"add": (4, 1), "flaky": (1, 3), "broken": (1, 2), "later": (2, 1), "nest": (1, 1)}
+MORE = {**ALL, "add": (6, 1)}
 LIBRARIES = {
     "asynq 0.26": Library("asynq", "asynq", ALL, of_asynq),
     "asynq 0.25": Library("asynq", "asynq", ALL, of_old_asynq, "asynq-0.25.mod"),
     "gocraft/work": Library("gocraft-work", "gocraft", {**ALL, "add": (3, 1)}, of_gocraft),
-    "machinery, redigo": Library("machinery", "machinery", {**ALL, "add": (6, 1)}, of_machinery, legs=2),
-    "machinery, go-redis": Library(
-        "machinery", "machinery", {**ALL, "add": (6, 1)}, of_machinery, client="go-redis", legs=2
-    ),
+    "machinery, redigo": Library("machinery", "machinery", MORE, of_machinery, legs=2, told=True),
+    "machinery, go-redis": Library("machinery", "machinery", MORE, of_machinery, client="go-redis", legs=2, told=True),
 }
 LEASES = "asynq:{mails}:lease"
 NEWEST = ["asynq 0.26", "gocraft/work", "machinery, redigo"]
@@ -119,7 +120,7 @@ def test_every_job_is_one_trace(name: str, go: Go, start_sidecar: StartSidecar, 
     produced = go(name, "produce", producers.url, rounds=ROUNDS).wait()
     spans = receiver.wait_for(checks.all_ends(library.runs))
     worker.stop()
-    checks.check_traces(spans, library.runs, checks.by_type)
+    checks.check_traces(spans, library.runs, checks.by_type, told=library.told)
     library.also(spans, produced, worker.said)
     quiet(library.framework, producers, workers)
 
@@ -169,7 +170,7 @@ def test_the_handler_runs_within_its_process_span(
     sidecar = start_sidecar(tracing(receiver, LIBRARIES[name].framework))
     worker = go(name, "work", sidecar.url)
     go(name, "send", sidecar.url, jobs=[{"kind": "slow", "ms": 10}] * 20).wait()
-    checks.check_intervals(receiver.wait_for(ends(20)), worker.said)
+    checks.check_intervals(receiver.wait_for(ends(20)), worker.said, told=LIBRARIES[name].told)
 
 
 @pytest.mark.parametrize("name", ["asynq 0.26", "asynq 0.25", "gocraft/work"])
