@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from proxy.context.slot import State
 from proxy.context.traceparent import SpanContext
 from proxy.events import Carry
 from tests.playbook import CountedIds, traceparent
+from tests.protobuf import message_type
 
 CONTEXT = SpanContext(b"\xaa" * 16, b"\xbb" * 8, 1)
 STATED = SpanContext(b"\xaa" * 16, b"\xbb" * 8, 1, b"a=1,b=2")
@@ -25,31 +25,18 @@ OLD = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NUMBER = 15
 """Of the map."""
 
-_TYPES = descriptor_pb2.FieldDescriptorProto
-
-
-def _schema() -> Any:
-    """A message with fields of all wire types, and a map."""
-    file = descriptor_pb2.FileDescriptorProto(name="t.proto", package="t", syntax="proto3")
-    one = file.message_type.add(name="Task")
-    kinds = {"text": _TYPES.TYPE_STRING, "blob": _TYPES.TYPE_BYTES, "count": _TYPES.TYPE_INT64,
-             "fixed": _TYPES.TYPE_FIXED64, "small": _TYPES.TYPE_FIXED32, "real": _TYPES.TYPE_DOUBLE}  # fmt: skip
-    for number, (name, kind) in enumerate(kinds.items(), 1):
-        one.field.add(name=name, number=number, type=kind, label=_TYPES.LABEL_OPTIONAL)
-    entry = one.nested_type.add(name="HeadersEntry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, type=_TYPES.TYPE_STRING, label=_TYPES.LABEL_OPTIONAL)
-    entry.field.add(name="value", number=2, type=_TYPES.TYPE_STRING, label=_TYPES.LABEL_OPTIONAL)
-    one.field.add(name="headers", number=NUMBER, type=_TYPES.TYPE_MESSAGE, label=_TYPES.LABEL_REPEATED,
-                  type_name=".t.Task.HeadersEntry")  # fmt: skip
-    one.field.add(name="far", number=100_000, type=_TYPES.TYPE_STRING, label=_TYPES.LABEL_OPTIONAL)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Task"))
-
-
-Task = _schema()
-
+Task = message_type(
+    {
+        "text": (1, "string"),
+        "blob": (2, "bytes"),
+        "count": (3, "int64"),
+        "fixed": (4, "fixed64"),
+        "small": (5, "fixed32"),
+        "real": (6, "double"),
+        "far": (100_000, "string"),
+    },
+    headers=NUMBER,
+)
 NAMES = st.text().filter(lambda name: name.lower() not in ("traceparent", "tracestate"))
 TASKS = st.fixed_dictionaries(
     {
