@@ -7,10 +7,11 @@ message is never decoded and encoded again, so that fields nobody here knows of,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from proxy.context import tracestate
-from proxy.context.json_slot import KEY, found
+from proxy.context.json_slot import KEY
+from proxy.context.json_slot import found as read_context
 from proxy.context.slot import EmptySlot, NoSlot, Slot, State
 from proxy.context.traceparent import LENGTH, SpanContext
 
@@ -29,15 +30,8 @@ _FIELDS: Final = 10_000
 _NOT_PROTOBUF: Final = NoSlot(State.REFUSED, "not_protobuf")
 
 
-class Field(NamedTuple):
-    number: int
-    kind: int
-    """Its wire type."""
-    start: int
-    """Where its tag begins."""
-    content: int
-    """Where what it holds begins: behind tag and length."""
-    end: int
+Field: TypeAlias = tuple[int, int, int, int, int]
+"""Number, wire type, where its tag begins, where what it holds begins (behind tag and length), and where that ends."""
 
 
 class MapSlot(EmptySlot, frozen=True):
@@ -70,7 +64,7 @@ def map_slot(message: bytes, number: int) -> Slot:
     name, value = alike[0]
     if name != KEY:
         return NoSlot(State.REFUSED, "similar_key")
-    return found(value, None if not states else states[0] if len(states) == 1 else b"=")
+    return read_context(value, None if not states else states[0] if len(states) == 1 else b"=")
 
 
 def fields(message: bytes) -> Sequence[Field] | None:
@@ -78,26 +72,28 @@ def fields(message: bytes) -> Sequence[Field] | None:
     parts: list[Field] = []
     at, size = 0, len(message)
     while at < size:
-        start = at
-        tag, at = varint(message, at)
-        number, kind = tag >> 3, tag & 7
-        content = at
-        if kind == VARINT:
-            _, at = varint(message, at)
-        elif kind == LEN:
+        start, tag, at = at, message[at], at + 1
+        if tag > 0x7F:
+            tag, at = varint(message, start)
+        content, kind = at, tag & 7
+        if kind == LEN:
             length, content = varint(message, at)
-            at = content + length if content else 0
+            at = content + length
+        elif kind == VARINT:
+            _, at = varint(message, at)
         else:
-            at = at + _FIXED[kind] if at and kind in _FIXED else 0
-        if not content or not start < at <= size or not 0 < number < 1 << 29 or len(parts) >= _FIELDS:
+            at += _FIXED.get(kind, size)
+        if not start < content <= at <= size or not 0x07 < tag < 1 << 32 or len(parts) >= _FIELDS:
             return None
-        parts.append(Field(number, kind, start, content, at))
+        parts.append((tag >> 3, kind, start, content, at))
     return parts
 
 
 def varint(message: bytes, at: int) -> tuple[int, int]:
     """A number, and where it ends: 0, if it does not."""
     value = shift = 0
+    if at < len(message) and message[at] < 0x80:
+        return message[at], at + 1
     for byte in message[at : at + _LONGEST]:
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
@@ -110,9 +106,9 @@ def _entries(message: bytes, number: int) -> list[tuple[bytes, bytes]] | None:
     """Names and values of a map, as often as they occur; None if it is none."""
     entries = []
     whole = fields(message)
-    for field in whole or ():
-        if field.number == number:
-            entry = _pair(message[field.content : field.end]) if field.kind == LEN else None
+    for found, kind, _, content, end in whole or ():
+        if found == number:
+            entry = _pair(message[content:end]) if kind == LEN else None
             if entry is None:
                 return None
             entries.append(entry)
@@ -123,11 +119,11 @@ def _pair(entry: bytes) -> tuple[bytes, bytes] | None:
     """Name and value of an entry: the last of each, and nothing where there is none."""
     pair = {1: b"", 2: b""}
     whole = fields(entry)
-    for field in whole or ():
-        if field.number in pair:
-            if field.kind != LEN:
+    for number, kind, _, content, end in whole or ():
+        if number in pair:
+            if kind != LEN:
                 return None
-            pair[field.number] = entry[field.content : field.end]
+            pair[number] = entry[content:end]
     return None if whole is None else (pair[1], pair[2])
 
 

@@ -37,13 +37,13 @@ class Task(NamedTuple):
 def read(message: bytes) -> Task | None:
     """None for what is no whole message, or lacks what every task has: type, id and queue."""
     texts, numbers = {_TYPE: b"", _ID: b"", _QUEUE: b"", _GROUP: b""}, {_RETRY: 0, _RETRIED: 0}
-    for field in fields(message) or ():
-        if _KINDS.get(field.number, field.kind) != field.kind:
+    for number, kind, _, content, end in fields(message) or ():
+        if _KINDS.get(number, kind) != kind:
             return None
-        if field.number in texts:
-            texts[field.number] = message[field.content : field.end]
-        elif field.number in numbers:
-            numbers[field.number] = varint(message, field.content)[0]
+        if number in texts:
+            texts[number] = message[content:end]
+        elif number in numbers:
+            numbers[number] = varint(message, content)[0]
     if not texts[_TYPE] or not texts[_ID] or not texts[_QUEUE] or max(numbers.values()) >= _MOST:
         return None
     return Task(texts[_TYPE], texts[_ID], texts[_QUEUE], numbers[_RETRY], numbers[_RETRIED], texts[_GROUP])
@@ -51,16 +51,18 @@ def read(message: bytes) -> Task | None:
 
 def lease_expired(message: bytes) -> bool:
     """Whether a task that failed did so only because its worker had not been heard of."""
-    errors = (message[one.content : one.end] for one in fields(message) or () if one.number == _ERROR)
-    return _LEASE_EXPIRED in errors
+    return any(
+        number == _ERROR and message[content:end] == _LEASE_EXPIRED
+        for number, _, _, content, end in fields(message) or ()
+    )
 
 
 def summary(message: bytes) -> bytes:
     """Without what it is to work on, and why it failed."""
     kept = []
-    for field in fields(message) or ():
-        whole = message[field.start : field.end]
-        if field.number in _KEPT or (field.number == HEADERS and KEY in whole.lower()):
+    for number, _, start, _, end in fields(message) or ():
+        whole = message[start:end]
+        if number in _KEPT or (number == HEADERS and KEY in whole.lower()):
             kept.append(whole)
     shorter = b"".join(kept)
     return shorter if len(shorter) <= VALUE_LIMIT else b""

@@ -100,11 +100,11 @@ def test_fields_are_found_where_they_stand(values: dict[str, Any]) -> None:
     message = packed(**values)
     found = fields(message)
     assert found is not None
-    assert b"".join(message[one.start : one.end] for one in found) == message
-    texts = {one.number: message[one.content : one.end] for one in found if one.kind == LEN}
+    assert b"".join(message[start:end] for _, _, start, _, end in found) == message
+    texts = {number: message[content:end] for number, kind, _, content, end in found if kind == LEN}
     assert texts.get(1, b"").decode() == values["text"]
     assert texts.get(100_000, b"").decode() == values["far"]
-    (count,) = [varint(message, one.content)[0] for one in found if one.number == 3] or [0]
+    (count,) = [varint(message, content)[0] for number, _, _, content, _ in found if number == 3] or [0]
     assert count == values["count"] % 2**64
 
 
