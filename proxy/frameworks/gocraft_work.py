@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 _FETCHED: Final = 6
 """Keys that the script fetch is given for each of a worker's jobs."""
 _REAPED: Final = 4
-_MOST: Final = 99
-"""Keys of a script that is looked at."""
+"""Keys that the script re-enqueue is given for each of them."""
+_MOST: Final = 200
+"""Kinds of jobs that a worker may have."""
 SCRIPTS: Final = Scripts(
     {},
     r"\A\s*local function (?:acquireLock|releaseLock)\(lockKey, lockInfoKey, workerPoolID\)"
@@ -55,8 +56,8 @@ SCRIPTS: Final = Scripts(
     signatures=(
         (2, b""),
         (2, b"scheduled"),
-        *((count, b"") for count in range(_FETCHED, _MOST, _FETCHED)),
-        *((count, b"inprogress") for count in range(_REAPED, _MOST, _REAPED)),
+        *((_FETCHED * kinds, b"") for kinds in range(1, _MOST + 1)),
+        *((_REAPED * kinds, b"inprogress") for kinds in range(1, _MOST + 1)),
     ),
 )
 _LIST: Final = re.compile(rb"((?:.*:)?jobs:)([^:].*)", re.DOTALL)
@@ -186,10 +187,10 @@ class GocraftWork:
             return self._unique(args, given, rest)
         if rest != 1 or not given:
             return None
-        rounds = range(0, len(given), _FETCHED)
-        if len(given) % _FETCHED == 0 and all(_are_of_one_job(given[at : at + _FETCHED]) for at in rounds):
+        # There may be hundreds, in a command that is sent for each job.
+        if len(given) % _FETCHED == 0 and all(map(_are_of_one_job, (given[:_FETCHED], given[-_FETCHED:]))):
             return Intent(self, args, self._fetched)
-        if len(given) % _REAPED == 0 and all(_HELD.fullmatch(key) for key in given[::_REAPED]):
+        if len(given) % _REAPED == 0 and all(map(_HELD.fullmatch, (given[0], given[-_REAPED]))):
             return Intent(self, args, self._reaped)
         return None
 

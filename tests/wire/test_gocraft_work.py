@@ -135,6 +135,12 @@ def test_a_job_of_a_dead_worker_is_given_to_another() -> None:
     assert {span.trace_id for span in run.spans} == {TRACE}
 
 
+def test_a_worker_of_many_kinds_of_jobs() -> None:
+    many = keys_of(*(f"kind{number}" for number in range(40)), "send")
+    run = play(f"worker >> {script(many, POOL)}\nworker << {raw(array(job(), QUEUE, HELD))}", gocraft_work())
+    assert [event.op.name for event in run.events] == ["DEQUEUE"]
+
+
 LATER = {
     "later": (command("ZADD", "shop:scheduled", NOW + 7, job()), ":1", ":0"),
     "later, unique": (script(["shop:scheduled", LOCK], job(), NOW + 7), '"ok"', '"dup"'),
