@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from proxy.context.json_slot import KEY
-from proxy.context.protobuf_slot import LEN, VARINT, fields, varint
+from proxy.context.protobuf import LEN, VARINT, fields, varint
 from proxy.events import VALUE_LIMIT
 
 HEADERS: Final = 15

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from proxy.context.carry import Carrier
 from proxy.context.derive import Deriver
-from proxy.context.protobuf_slot import LEN, fields, map_slot, varint
+from proxy.context.protobuf import LEN, fields, varint
+from proxy.context.protobuf_slot import map_slot
 from proxy.context.slot import State
 from proxy.context.traceparent import SpanContext
 from proxy.events import Carry
@@ -53,7 +54,7 @@ TASKS = st.fixed_dictionaries(
 
 
 def packed(**values: Any) -> bytes:
-    whole: bytes = Task(**values).SerializeToString()
+    whole: bytes = Task(**values).SerializeToString(deterministic=True)
     return whole
 
 

@@ -18,7 +18,6 @@ NOW = START // 10**9
 COUNTS = f"processed:{DAY} failed:{DAY} processed failed"
 LEASE_EXPIRED = "asynq: task lease expired"
 OLD = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-ONE = "queue.enqueue PRODUCER mails\n  queue.dequeue CLIENT mails\n    job.process CONSUMER mails {}"
 
 Message = message_type(
     {
@@ -53,7 +52,7 @@ def task(carried: str = "", **said: Any) -> bytes:
     """As Go writes it, and with a context at its end where there is one."""
     values: dict[str, Any] = {"type": "mail:send", "payload": b'{"to": "a@x"}', "id": ID, "queue": "mails", "retry": 3,
                               "timeout": 1800, **said}  # fmt: skip
-    whole: bytes = Message(**values).SerializeToString()
+    whole: bytes = Message(**values).SerializeToString(deterministic=True)
     entry = b"\x7a\x46\x0a\x0btraceparent\x12\x37" + carried.encode()
     return whole + entry if carried else whole
 

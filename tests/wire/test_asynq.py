@@ -20,7 +20,6 @@ from tests.wire.asynq_lines import (
     LEASE_EXPIRED,
     NOW,
     OLD,
-    ONE,
     TASK,
     add,
     archive,
@@ -32,7 +31,7 @@ from tests.wire.asynq_lines import (
     take,
     task,
 )
-from tests.wire.lines import array, command, raw, script
+from tests.wire.lines import ENDED, ONE, TRIED, array, command, raw, script
 
 
 def test_a_task_is_one_trace_from_its_enqueue_to_its_end() -> None:
@@ -47,7 +46,7 @@ def test_a_task_is_one_trace_from_its_enqueue_to_its_end() -> None:
         """,
         asynq(),
     )
-    assert run.tree() == ONE.format("success")
+    assert run.tree() == ONE
     enqueue, dequeue, process = run.spans
     assert (enqueue.trace_id.hex(), enqueue.span_id.hex()) == tuple(derived().split("-")[1:3])
     assert (dequeue.parent_id, process.start) == (enqueue.span_id, dequeue.end)
@@ -68,7 +67,7 @@ def test_a_task_is_one_trace_from_its_enqueue_to_its_end() -> None:
 )
 def test_success_in_its_other_forms(words: str, args: tuple[Any, ...]) -> None:
     run = play(add() + take() + ran(words, *args), asynq())
-    assert run.tree() == ONE.format("success")
+    assert run.tree() == ONE
 
 
 ADDED: dict[str, tuple[str, Callable[[bytes], tuple[Any, ...]]]] = {
@@ -112,16 +111,8 @@ def test_a_task_for_later_waits_from_when_it_is_due() -> None:
         + DONE,
         asynq(),
     )
-    assert run.tree() == ONE.format("success")
+    assert run.tree() == ONE
     assert run.spans[1].facts[a.WAIT_SOURCE] == "wire"
-
-
-TRIED = """queue.enqueue PRODUCER mails
-  queue.dequeue CLIENT mails
-    job.process CONSUMER mails {}
-  queue.enqueue CLIENT mails ~{}
-  queue.dequeue CLIENT mails
-    job.process CONSUMER mails success ~{}"""
 
 
 def test_a_retry_keeps_the_context_and_is_linked_to_the_failed_attempt() -> None:
@@ -138,7 +129,7 @@ def test_before_0_26_a_retry_drops_the_context_and_stays_in_the_trace() -> None:
     )
     assert len({span.trace_id for span in run.spans}) == 1
     assert run.tree() == (
-        ONE.format("retry !retry")
+        ENDED.format("retry !retry")
         + "\nqueue.enqueue PRODUCER mails ~retry_of\n  queue.dequeue CLIENT mails\n"
         + "    job.process CONSUMER mails success ~retry_of"
     )
@@ -173,7 +164,7 @@ def test_an_id_of_the_users_own_may_be_used_again_and_gets_a_new_trace() -> None
         add(traceparent(1), **own) + take(traceparent(1), **own) + done + add(traceparent(2), **own),
         asynq(),
     )
-    assert run.tree() == ONE.format("success") + "\nqueue.enqueue PRODUCER mails ~previous"
+    assert run.tree() == ONE + "\nqueue.enqueue PRODUCER mails ~previous"
 
 
 def test_a_context_that_is_there_is_joined() -> None:
@@ -185,7 +176,7 @@ def test_a_context_that_is_there_is_joined() -> None:
 
 def test_observed_without_writing() -> None:
     run = play(sent("") + take("") + DONE, asynq(inject=False))
-    assert run.tree() == ONE.format("success")
+    assert run.tree() == ONE
     assert (run.injections, len({span.trace_id for span in run.spans})) == ({"derived": 1}, 1)
 
 
