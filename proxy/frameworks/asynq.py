@@ -1,4 +1,4 @@
-r"""asynq (run: 0.26.0 and 0.25.1, on the go-redis that they bring).
+r"""asynq (run: 0.26.0 and 0.25.1, on the go-redis that they bring; 0.24.1 by its source).
 
 All that matters is done by Lua scripts, whose keys all begin with ``asynq:{<queue>}:``.  They are known by their keys
 in all versions from 0.24 to 0.26.

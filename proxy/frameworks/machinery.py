@@ -1,4 +1,4 @@
-r"""machinery (run: v2.0.13 and v1.10.8, on redigo and on go-redis).
+r"""machinery (run: v2.0.13, on redigo and on go-redis; v1.10.8 sends the same, by its source).
 
 ======================= ========================================================================================
 what                    on the wire (J: the signature, ``{"UUID", "Name", "RoutingKey", …, "Headers", …}``)
