@@ -6,15 +6,18 @@ from typing import Any
 
 from proxy.config import (
     ArqSettings,
+    AsynqSettings,
     BeeQueueSettings,
     BullmqSettings,
     BullSettings,
     CelerySettings,
     DramatiqSettings,
+    GocraftWorkSettings,
     GoRedisWorkQueueSettings,
     HueySettings,
     LaravelSettings,
     ListSettings,
+    MachinerySettings,
     RqSettings,
     ScriptEntry,
     ScriptSettings,
@@ -24,15 +27,18 @@ from proxy.config import (
     ZsetSettings,
 )
 from proxy.frameworks.arq import Arq
+from proxy.frameworks.asynq import Asynq
 from proxy.frameworks.bee_queue import BeeQueue
 from proxy.frameworks.bull import Bull
 from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
+from proxy.frameworks.gocraft_work import GocraftWork
 from proxy.frameworks.huey import Huey
 from proxy.frameworks.laravel import Laravel
 from proxy.frameworks.lists import Lists
+from proxy.frameworks.machinery import Machinery
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.script import Script
 from proxy.frameworks.streams import Streams
@@ -114,3 +120,15 @@ def bee_queue(**options: Any) -> BeeQueue:
 
 def laravel(**options: Any) -> Laravel:
     return Laravel(LaravelSettings(**options))
+
+
+def asynq(**options: Any) -> Asynq:
+    return Asynq(AsynqSettings(**options))
+
+
+def machinery(**options: Any) -> Machinery:
+    return Machinery(MachinerySettings(**options))
+
+
+def gocraft_work(**options: Any) -> GocraftWork:
+    return GocraftWork(GocraftWorkSettings(**options))

@@ -52,9 +52,19 @@ INJECTIONS: Final = (
     "similar_key",
     "foreign",
     "not_msgpack",
+    "not_protobuf",
     "shape",
 )
-UNRECOGNISED: Final = ("not_object", "not_json", "not_utf8", "bom", "foreign", "not_msgpack", "shape")
+UNRECOGNISED: Final = (
+    "not_object",
+    "not_json",
+    "not_utf8",
+    "bom",
+    "foreign",
+    "not_msgpack",
+    "not_protobuf",
+    "shape",
+)
 """Results of injections that say: this value, on a framework's key, is none of its jobs; or its script is not known."""
 EVENTS_DROPPED: Final = ("ring_full", "channel_broken", "no_tracer", "too_large")
 UPSTREAM_FAILURES: Final = ("unreachable", "login")

@@ -278,11 +278,31 @@ class LaravelSettings(FrameworkSettings, frozen=True):
     """Its workers' ``--tries`` (0: no end), for jobs that do not say: one that ends with tries left has succeeded."""
 
 
+class AsynqSettings(FrameworkSettings, frozen=True):
+    """asynq."""
+
+
+class MachinerySettings(FrameworkSettings, frozen=True):
+    """machinery, with Redis as its broker, whatever its queues are called."""
+
+    delayed_tasks_key: Key = "delayed_tasks"
+    """Its ``redis.delayed_tasks_key``."""
+
+
+class GocraftWorkSettings(FrameworkSettings, frozen=True):
+    """gocraft/work, whatever its namespace. Nothing is ever written into its jobs."""
+
+
+_RENAMED: Final = {
+    "go_redis_work_queue": "go-redis-work-queue",
+    "bee_queue": "bee-queue",
+    "gocraft_work": "gocraft-work",
+}
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
 
-class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-work-queue", "bee_queue": "bee-queue"}):
+class Frameworks(Section, frozen=True, rename=_RENAMED):
     """One section for each job framework."""
 
     list: ListSettings = ListSettings()
@@ -317,6 +337,12 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """bee-queue."""
     laravel: LaravelSettings = LaravelSettings()
     """Laravel's queues, on Redis."""
+    asynq: AsynqSettings = AsynqSettings()
+    """asynq."""
+    machinery: MachinerySettings = MachinerySettings()
+    """machinery, with Redis as its broker."""
+    gocraft_work: GocraftWorkSettings = GocraftWorkSettings()
+    """gocraft/work."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""

@@ -12,6 +12,7 @@ import msgspec
 
 from proxy.context.fields_slot import unpack
 from proxy.context.msgpack_slot import CopiedSlot, is_map, msgpack_slot
+from proxy.context.protobuf_slot import ENTRY
 from proxy.context.slot import NoSlot, Slot, State, Swap
 from proxy.context.traceparent import LENGTH, SpanContext
 
@@ -39,6 +40,9 @@ def distrusted(slot: Slot, value: bytes) -> Slot:
         return slot
     begins = b"00-%s-%s-" % (found.trace_id.hex().encode(), found.span_id.hex().encode())
     if value.lstrip(b" \t\r\n")[:1] != b"{":
+        at = value.find(ENTRY + begins) + len(ENTRY)
+        if at >= len(ENTRY) and value.count(begins) == 1:
+            return CopiedSlot(value, (at,), found)
         _, fields = unpack(value)
         maps = [text for text in fields[1::2] if is_map(text) and begins in text]
         if len(maps) == 1:

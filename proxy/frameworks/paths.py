@@ -80,6 +80,16 @@ def when(found: object) -> int:
     return 0
 
 
+def due(score: bytes) -> int:
+    """When a member of a sorted set is due, ms; -1 for a score that is no time."""
+    try:
+        # As a float, one of nanoseconds would lose some.
+        nanoseconds = when(int(score) if score.isdigit() and len(score) < 20 else float(score))
+    except ValueError:
+        return -1
+    return nanoseconds // 1_000_000 if nanoseconds else -1
+
+
 def _rfc3339(stamp: str) -> int:
     if len(stamp) > 40:
         return 0

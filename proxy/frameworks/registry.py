@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.frameworks.arq import Arq
+from proxy.frameworks.asynq import Asynq
 from proxy.frameworks.base import Framework
 from proxy.frameworks.bee_queue import BeeQueue
 from proxy.frameworks.bull import Bull
@@ -13,9 +14,11 @@ from proxy.frameworks.bullmq import Bullmq
 from proxy.frameworks.celery import Celery
 from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
+from proxy.frameworks.gocraft_work import GocraftWork
 from proxy.frameworks.huey import Huey
 from proxy.frameworks.laravel import Laravel
 from proxy.frameworks.lists import Lists
+from proxy.frameworks.machinery import Machinery
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.script import Script
 from proxy.frameworks.streams import Streams
@@ -42,6 +45,9 @@ _KNOWN: Final[Mapping[str, Callable[[Any], Framework]]] = {
     "bull": Bull,
     "bee_queue": BeeQueue,
     "laravel": Laravel,
+    "asynq": Asynq,
+    "machinery": Machinery,
+    "gocraft_work": GocraftWork,
 }
 
 

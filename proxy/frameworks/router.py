@@ -150,7 +150,10 @@ class Router:
                     intent = framework.read(name, args)
                     if intent is not None:
                         return intent
-                return None
+                if name not in PUSHES:
+                    return None
+                # A list's name can be like one of a framework's that has another use for it.
+                break
         return self._recognise(name, args) if self._heads else None
 
     def _script(self, name: bytes, args: list[bytes], given: Sequence[bytes]) -> Intent | None:

@@ -75,12 +75,21 @@ class Script(msgspec.Struct, frozen=True):
 class Scripts:
     """The shapes of one library: for each kind of script the lists of its keys, in every version."""
 
-    def __init__(self, kinds: Mapping[str, Sequence[str]], prose: str, digests: Sequence[str] = ()) -> None:
-        """``prose`` is how their texts begin; ``digests``: of those that have never changed."""
+    def __init__(
+        self,
+        kinds: Mapping[str, Sequence[str]],
+        prose: str,
+        digests: Sequence[str] = (),
+        signatures: Sequence[tuple[int, bytes]] = (),
+    ) -> None:
+        """``prose`` is how their texts begin; ``digests``: of those that have never changed.
+
+        ``signatures``: of scripts whose keys are no list of a fixed length, which the framework knows by itself.
+        """
         self._shapes: dict[tuple[int, bytes], list[Shape]] = {}
         for shape in (Shape(kind, words) for kind, lists in kinds.items() for words in lists):
             self._shapes.setdefault((shape.count, shape.first), []).append(shape)
-        self.signatures: Final = frozenset(self._shapes)
+        self.signatures: Final = frozenset((*self._shapes, *signatures))
         """Number of keys, and what follows the last colon of the first: enough to ask for more."""
         self.digests: Final = frozenset(digest.encode() for digest in digests)
         """Without the keys they say no more than a text does."""

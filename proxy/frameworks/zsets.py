@@ -104,7 +104,7 @@ class Zsets:
         def added(intent: Intent, reply: Reply) -> Iterator[Operation]:
             if integer(reply):
                 for number, job in enumerate(jobs):
-                    due = _due(args[job.index - 1])
+                    due = paths.due(args[job.index - 1])
                     yield self._operation(Op.SCHEDULE, args[1], job.value, number=due, job=number)
 
         return Intent(self, args, added, args[1], jobs, unseen=Op.SCHEDULE)
@@ -145,12 +145,3 @@ def _members(items: object) -> Iterator[bytes]:
         if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], bytes):
             raise Mismatch("not a member and its score")
         yield pair[0]
-
-
-def _due(score: bytes) -> int:
-    """When a member is due, ms; -1 for a score that is no time."""
-    try:
-        nanoseconds = paths.when(float(score))
-    except ValueError:
-        return -1
-    return nanoseconds // 1_000_000 if nanoseconds else -1

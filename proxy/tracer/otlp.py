@@ -17,6 +17,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
+from proxy.context.protobuf import VARINT, as_varint, fields, varint
 from proxy.tracer.attributes import (
     LINK_RELATION,
     SCHEMA_URL,
@@ -48,22 +49,12 @@ _STATIC: Final = 1024
 _SERVICES: Final = 64
 
 
-def _varint(number: int) -> bytes:
-    """A non-negative number, seven bits a byte, the lowest first."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-_VARINTS: Final = tuple(_varint(number) for number in range(1 << 14))
+_VARINTS: Final = tuple(as_varint(number) for number in range(1 << 14))
 """All of one or two bytes."""
 
 
 def _size(number: int) -> bytes:
-    return _VARINTS[number] if number < 1 << 14 else _varint(number)
+    return _VARINTS[number] if number < 1 << 14 else as_varint(number)
 
 
 def _field(tag: int, content: bytes) -> bytes:
@@ -293,45 +284,17 @@ def parse_partial_success(body: bytes) -> tuple[int, str]:
 
     Empty, cut off or foreign bodies are (0, ""): the status of the answer has said already that it was taken.
     """
-    try:
-        partial = _last(body, 1)
-        rejected = _last(partial, 1) if isinstance(partial, bytes) else 0
-        message = _last(partial, 2) if isinstance(partial, bytes) else b""
-    except (IndexError, ValueError):
-        return 0, ""
+    partial = _last(body, 1)
+    rejected = _last(partial, 1) if isinstance(partial, bytes) else 0
+    message = _last(partial, 2) if isinstance(partial, bytes) else b""
     count = rejected if isinstance(rejected, int) and rejected < _INT64 else 0
     return count, message.decode("utf-8", "replace") if isinstance(message, bytes) else ""
 
 
 def _last(message: bytes, wanted: int) -> bytes | int:
-    """The last field of number ``wanted``; b"" if there is none. Raises IndexError or ValueError on broken bytes."""
+    """The last field of number ``wanted``; b"" if there is none, or the message is broken."""
     found: bytes | int = b""
-    at = 0
-    while at < len(message):
-        tag, at = _read_varint(message, at)
-        value: bytes | int
-        if tag & 7 == 0:
-            value, at = _read_varint(message, at)
-        elif tag & 7 in (1, 2, 5):
-            size, at = _read_varint(message, at) if tag & 7 == 2 else (8 if tag & 7 == 1 else 4, at)
-            value, at = message[at : at + size], at + size
-            if at > len(message):
-                raise ValueError("cut off")
-        else:
-            raise ValueError("no such wire type")
-        if tag >> 3 == wanted:
-            found = value
+    for number, kind, _, content, end in fields(message) or ():
+        if number == wanted:
+            found = varint(message, content)[0] if kind == VARINT else message[content:end]
     return found
-
-
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("longer than 64 bits")

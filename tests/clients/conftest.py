@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from tests.clients.go_programs import build
 from tests.clients.json_programs import JsonProgram
 from tests.clients.node_programs import NodeProgram, install
 from tests.conftest import StartSidecar
@@ -19,6 +20,7 @@ from tests.sidecar import Sidecar
 
 StartProgram: TypeAlias = Callable[[str, Callable[[Path], JsonProgram]], JsonProgram]
 StartNode: TypeAlias = Callable[..., JsonProgram]
+StartGo: TypeAlias = Callable[..., JsonProgram]
 
 QUEUES = {
     "queues": ["orders", "plain*"],
@@ -90,6 +92,19 @@ def start_node(node_modules: Callable[..., Path], start_program: StartProgram) -
     def start(program: str, packages: tuple[str, ...], role: str, url: str, options: dict[str, Any]) -> JsonProgram:
         modules = node_modules(*packages)
         return start_program(role, lambda log: NodeProgram(program, modules, log, role, url, json.dumps(options)))
+
+    return start
+
+
+@pytest.fixture
+def start_go(start_program: StartProgram) -> StartGo:
+    """A program of ``go_jobs``: ``start_go(package, modfile, role, url, options)``."""
+
+    def start(package: str, modfile: str, role: str, url: str, options: dict[str, Any]) -> JsonProgram:
+        name = f"go_jobs-{package}-{Path(modfile).stem}"
+        program = build(name, HERE / "go_jobs", f"./{package}", modfile)
+        command = [str(program), role, url, json.dumps(options)]
+        return start_program(role, lambda log: JsonProgram(command, log))
 
     return start
 

@@ -26,18 +26,19 @@ _BUILD_PATIENCE = 1800.0
 
 
 @cache
-def build(name: str, folder: Path | None = None, package: str = ".") -> Path:
+def build(name: str, folder: Path | None = None, package: str = ".", modfile: str = "go.mod") -> Path:
     """The program in the folder ``name`` beside this file, or a package of those that ``folder`` requires.
 
-    Fails where there is no Go. What is up to date, Go has in its cache.
+    ``modfile``: where that is said.  Fails where there is no Go. What is up to date, Go has in its cache.
     """
     go = shutil.which("go")
     assert go is not None, f"{name} is built with Go 1.21 or later, and there is no go on PATH"
     _BUILT.mkdir(parents=True, exist_ok=True)
     # Not in place: another run may be using the one that is there.
     fresh = _BUILT / f"{name}.{os.getpid()}"
+    options = ["-trimpath", "-buildvcs=false", "-mod=readonly", f"-modfile={modfile}"]
     done = subprocess.run(
-        [go, "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-o", str(fresh), package],
+        [go, "build", *options, "-o", str(fresh), package],
         cwd=folder or _HERE / name,
         # A Go that is older than go.mod asks for fetches the right one by itself.
         env={**os.environ, "GOTOOLCHAIN": "auto", "GOWORK": "off", "CGO_ENABLED": "0"},

@@ -35,6 +35,19 @@ DRAMATIQ: Final[dict[str, Any]] = {
     "message_id": UUID,
     "message_timestamp": 1700000000000,
 }
+MACHINERY: Final[dict[str, Any]] = {
+    "UUID": f"task_{UUID}",
+    "Name": "mail",
+    "RoutingKey": "mails",
+    "ETA": None,
+    "GroupUUID": "",
+    "Args": [],
+    "Headers": {},
+    "RetryCount": 0,
+    "RetryTimeout": 0,
+}
+GOCRAFT: Final[dict[str, Any]] = {"name": "mail", "id": "0123456789abcdef01234567", "t": 1700000000, "args": None}
+ASYNQ: Final = b"\x0a\x04mail\x1a\x017\x22\x05mails\x28\x03"
 PIDBOX: Final = {
     "body": '{"method": "ping", "arguments": {}, "destination": null, "ticket": "x"}',
     "content-encoding": "utf-8",
@@ -148,6 +161,33 @@ def laravel() -> Iterator[Command]:
     yield ("HMSET", "horizon:7", "status", "failed")
 
 
+def go() -> Iterator[Command]:
+    """The libraries of Go."""
+    yield ("HSET", "asynq:{mails}:t:7", "msg", ASYNQ, "state", "pending")
+    yield ("LPUSH", "asynq:{mails}:pending", "7")
+    yield ("ZADD", "asynq:{mails}:lease", 1700000000, "7")
+    for keys, task in (
+        (("asynq:{mails}:t:8", "asynq:{mails}:pending"), ASYNQ),
+        (("asynq:{letters}:t:7", "asynq:{letters}:pending"), ASYNQ),
+        (("asynq:mails:t:7", "asynq:mails:pending"), ASYNQ),
+        (("app:{mails}:t:7", "app:{mails}:pending"), ASYNQ),
+        (("asynq:{mails}:t:7", "asynq:{mails}:pending"), ASYNQ[:-1]),
+        (("asynq:{mails}:t:7", "asynq:{mails}:pending"), JOB),
+    ):
+        yield ("EVAL", "return ARGV[1]", len(keys), *keys, task, "7", 1700000000)
+    for name in ("UUID", "Name", "RoutingKey", "Args", "Headers", "RetryCount"):
+        yield from lists("mails", without(MACHINERY, name))
+        yield ("ZADD", "delayed_tasks", 1700000000, without(MACHINERY, name))
+    yield from lists("letters", json.dumps(MACHINERY))
+    yield ("SET", f"task_{UUID}", json.dumps({"TaskUUID": "another", "State": "SUCCESS"}))
+    for name in GOCRAFT:
+        yield from lists("app:jobs:mail", without(GOCRAFT, name))
+        for suffix in ("retry", "dead", "scheduled"):
+            yield ("ZADD", f"app:{suffix}", 1700000000, without(GOCRAFT, name))
+    yield from lists("app:jobs:letter", json.dumps(GOCRAFT))
+    yield from lists("app:mail", json.dumps(GOCRAFT))
+
+
 def caches() -> Iterator[Command]:
     """Plain JSON under any key, also beside the keys of frameworks."""
     keys = ("cache:7", MD5, UUID, "rq:cache", "huey.cache", "celery-cache", "streaq:", "unacked:7", "jobqueue:cache")
@@ -167,5 +207,5 @@ def caches() -> Iterator[Command]:
 
 
 def commands() -> Iterator[Command]:
-    for some in (celery, dramatiq, taskiq, rq, bulls, laravel, caches):
+    for some in (celery, dramatiq, taskiq, rq, bulls, go, laravel, caches):
         yield from some()

@@ -20,10 +20,10 @@ def by_trace(spans: list[ReceivedSpan]) -> list[list[ReceivedSpan]]:
     return list(traces.values())
 
 
-def assert_one_trace_a_job(spans: list[ReceivedSpan], jobs: int, *, answered: bool = True) -> None:
+def assert_one_trace_a_job(spans: list[ReceivedSpan], jobs: int, *, answered: bool = True, told: bool = False) -> None:
     """Three spans in each trace: enqueue, its child dequeue, and its child process; in this order in time, too.
 
-    ``answered``: a producer has its answer before a worker has the job.
+    ``answered``: a producer has its answer before a worker has the job. ``told``: a worker says when it begins.
     """
     traces = by_trace(spans)
     assert len(traces) == jobs
@@ -33,7 +33,8 @@ def assert_one_trace_a_job(spans: list[ReceivedSpan], jobs: int, *, answered: bo
         assert [enqueue.parent_id, dequeue.parent_id, process.parent_id] == ["", enqueue.span_id, dequeue.span_id]
         assert enqueue.start <= enqueue.end
         assert (enqueue.end if answered else enqueue.start) <= dequeue.start <= dequeue.end
-        assert dequeue.end == process.start <= process.end
+        assert dequeue.end <= process.start <= process.end
+        assert told or dequeue.end == process.start
         assert len({span.attributes["messaging.message.id"] for span in trace}) == 1
 
 

@@ -19,6 +19,14 @@ MESSAGE = (
     b'"message_id":"%d","message_timestamp":1700000000000}'
 )
 KICKED = b'{"task_id": "%032d", "task_name": "t", "labels": {}, "args": [%d], "kwargs": {}}'
+SIGNATURE = (
+    b'{"UUID":"task_%d","Name":"t","RoutingKey":"any","GroupUUID":"","Args":[],"Headers":{},"RetryCount":0,'
+    b'"RetryTimeout":0}'
+)
+WORK = b'{"name":"t","id":"%d","t":1700000000,"args":{}}'
+LOCKS = b"paused lock lock_info max_concurrency".split()
+HELD = b"s:jobs:t:0123456789abcdef01234567:inprogress"
+ASYNQ = b"\x0a\x01t\x1a\x017\x22\x01q\x28\x03"
 DISPATCH = b"EVALSHA sha 1 ns %s 1700000000000 q 020846ae-a428-4532-9c95-7d715f0e6ded 60000 1 0 1"
 
 ADD = b"meta id completed events".split()
@@ -139,6 +147,24 @@ class Mutator:
                 lambda: encode([b"ZREM", b"queues:q:reserved", payload]),
                 lambda: encode([b"HMSET", b"horizon:%036d" % number, b"status", b"failed"]),
                 lambda: encode([b"HGET", b"bq:q:jobs", b"1"]),
+                lambda: encode([b"RPUSH", b"any", SIGNATURE % number]),
+                lambda: encode([b"BLPOP", b"any", b"1"]),
+                lambda: encode(
+                    [*pick(((b"ZADD", b"delayed_tasks", b"7"), (b"ZREM", b"delayed_tasks"))), SIGNATURE % number]
+                ),
+                lambda: encode([b"SET", b"task_%032d" % number, b'{"TaskUUID":"x","State":"SUCCESS"}']),
+                lambda: encode(
+                    [
+                        *pick(((b"LPUSH", b"s:jobs:t"), (b"ZADD", b"s:retry", b"7"), (b"LREM", HELD, b"1"))),
+                        WORK % number,
+                    ]
+                ),
+                lambda: encode(
+                    [b"EVALSHA", b"sha", b"6", b"s:jobs:t", HELD, *(b"s:jobs:t:" + word for word in LOCKS), b"p"]
+                ),
+                lambda: encode(
+                    [b"EVALSHA", b"sha", b"2", b"asynq:{q}:t:7", b"asynq:{q}:pending", pick((ASYNQ, job)), b"7", b"1"]
+                ),
                 lambda: encode([b"HSET", b"bq:q:jobs", b"1", pick((DONE, job))]),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
                 lambda: encode([pick((b"MULTI", b"EXEC", b"DISCARD", b"RESET", b"QUIT"))]),
@@ -168,6 +194,9 @@ class Mutator:
                 MESSAGE % (number, number),
                 KICKED % (number, number),
                 PAYLOAD % (number, number),
+                SIGNATURE % number,
+                WORK % number,
+                ASYNQ,
                 pick(PICKLES) % number,
                 b"x" * number,
             )

@@ -14,15 +14,18 @@ from proxy.relay.context import RelayContext
 from proxy.relay.session import Session
 from tests.frameworks import (
     arq,
+    asynq,
     bee_queue,
     bull,
     bullmq,
     celery,
     dramatiq,
     go_redis_work_queue,
+    gocraft_work,
     huey,
     laravel,
     lists,
+    machinery,
     rq,
     script,
     streams,
@@ -67,9 +70,10 @@ class Fuzz:
         self.records = 0
         observed = (streams(queues=("stream",), inject=False), rq(inject=False), huey(), arq(), streaq())
         scripted = (bullmq(inject=False), bull(inject=False), bee_queue(inject=False), laravel())
-        scripted += (script(*ENTRIES, inject=True),)
+        scripted += (script(*ENTRIES, inject=True), asynq(inject=False))
+        go = (machinery(), gocraft_work())
         self._context = RelayContext(
-            Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq(), *scripted)),
+            Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq(), *scripted, *go)),
             Carrier(Deriver(), Ids()),
             Rates(lambda queue, key: 1.0),
             self._emit,

@@ -18,7 +18,10 @@ from proxy.cli import main
 from proxy.config import Listener, Settings
 
 ROOT = Path(__file__).parents[2]
-TRACED = "go-redis-work-queue, celery, rq, huey, dramatiq, taskiq, bullmq, arq, streaq, bull, bee-queue, laravel"
+TRACED = (
+    "go-redis-work-queue, celery, rq, huey, dramatiq, taskiq, bullmq, arq, streaq, bull, bee-queue, laravel, asynq, "
+    "machinery, gocraft-work"
+)
 """What is looked for without being told."""
 
 

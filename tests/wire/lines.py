@@ -8,6 +8,17 @@ from proxy.resp.commands import encode
 
 Part = str | bytes | int
 
+ENDED = "queue.enqueue PRODUCER mails\n  queue.dequeue CLIENT mails\n    job.process CONSUMER mails {}"
+"""The spans of a job that was tried once; to be filled with how it ended."""
+ONE = ENDED.format("success")
+TRIED = """queue.enqueue PRODUCER mails
+  queue.dequeue CLIENT mails
+    job.process CONSUMER mails {}
+  queue.enqueue CLIENT mails ~{}
+  queue.dequeue CLIENT mails
+    job.process CONSUMER mails success ~{}"""
+"""Of one that was tried again: with how it ended first, and what the next attempt's links say."""
+
 
 def raw(data: bytes) -> str:
     return 'raw "{}"'.format("".join(f"\\x{byte:02x}" for byte in data))

@@ -11,7 +11,7 @@ from proxy.frameworks.bee_queue import SCRIPTS
 from proxy.tracer import attributes as a
 from tests.frameworks import bee_queue
 from tests.playbook import play, trace_id, traceparent
-from tests.wire.lines import array, bulk, command, raw, script
+from tests.wire.lines import ONE, TRIED, array, bulk, command, raw, script
 
 BASE = "bq:mails:"
 AT = 1_699_999_999_000
@@ -85,13 +85,6 @@ def retried(*commands: str, failed: int = 1) -> str:
 
 AT_ONCE = retried("LPUSH bq:mails:waiting 1")
 LATER = retried(f"ZADD bq:mails:delayed {AT + 1500} 1", f"PUBLISH bq:mails:earlierDelayed {AT + 1500}")
-ONE = "queue.enqueue PRODUCER mails\n  queue.dequeue CLIENT mails\n    job.process CONSUMER mails success"
-TRIED = """queue.enqueue PRODUCER mails
-  queue.dequeue CLIENT mails
-    job.process CONSUMER mails {}
-  queue.enqueue CLIENT mails ~{}
-  queue.dequeue CLIENT mails
-    job.process CONSUMER mails success ~{}"""
 
 
 def test_a_job_is_one_trace_from_its_enqueue_to_its_end() -> None:

@@ -12,7 +12,7 @@ from proxy.events import Carry
 from proxy.tracer import attributes as a
 from tests.frameworks import bull, bullmq
 from tests.playbook import play, trace_id, traceparent
-from tests.wire.lines import array, raw, script
+from tests.wire.lines import ONE, TRIED, array, raw, script
 
 BASE = "bull:mails:"
 AT = 1_699_999_999_000
@@ -89,13 +89,6 @@ RETRY = in_transaction(
     script(keys("active wait 1 meta-paused paused stalled priority"), "LPUSH", "1", TOKEN),
 )
 LATER = in_transaction(script(keys("active delayed 1 stalled"), (AT + 1500) * 0x1000 + 1, "1", TOKEN))
-ONE = "queue.enqueue PRODUCER mails\n  queue.dequeue CLIENT mails\n    job.process CONSUMER mails success"
-TRIED = """queue.enqueue PRODUCER mails
-  queue.dequeue CLIENT mails
-    job.process CONSUMER mails {}
-  queue.enqueue CLIENT mails ~{}
-  queue.dequeue CLIENT mails
-    job.process CONSUMER mails success ~{}"""
 
 
 def test_a_job_is_one_trace_from_its_enqueue_to_its_end() -> None:
