@@ -14,9 +14,11 @@ from proxy.config import (
     GoRedisWorkQueueSettings,
     HueySettings,
     ListSettings,
+    ResqueSettings,
     RqSettings,
     ScriptEntry,
     ScriptSettings,
+    SidekiqSettings,
     StreamSettings,
     StreaqSettings,
     TaskiqSettings,
@@ -31,8 +33,10 @@ from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
+from proxy.frameworks.resque import Resque
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.script import Script
+from proxy.frameworks.sidekiq import Sidekiq
 from proxy.frameworks.streams import Streams
 from proxy.frameworks.streaq import Streaq
 from proxy.frameworks.taskiq import Taskiq
@@ -108,3 +112,11 @@ def bull(**options: Any) -> Bull:
 
 def bee_queue(**options: Any) -> BeeQueue:
     return BeeQueue(BeeQueueSettings(**options))
+
+
+def sidekiq(**options: Any) -> Sidekiq:
+    return Sidekiq(SidekiqSettings(**options))
+
+
+def resque(**options: Any) -> Resque:
+    return Resque(ResqueSettings(**options))

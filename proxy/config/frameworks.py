@@ -271,6 +271,14 @@ class BeeQueueSettings(FrameworkSettings, frozen=True):
     """Its ``prefix``."""
 
 
+class SidekiqSettings(FrameworkSettings, frozen=True):
+    """Sidekiq, whatever its namespace."""
+
+
+class ResqueSettings(FrameworkSettings, frozen=True):
+    """Resque, whatever its namespace."""
+
+
 _TAKING: Final = ("dead_letter", "completed", "processing")
 """Roles that come before that of a queue, where a key could have both."""
 
@@ -308,6 +316,10 @@ class Frameworks(Section, frozen=True, rename={"go_redis_work_queue": "go-redis-
     """Bull 4, the forerunner of BullMQ."""
     bee_queue: BeeQueueSettings = BeeQueueSettings()
     """bee-queue."""
+    sidekiq: SidekiqSettings = SidekiqSettings()
+    """Sidekiq."""
+    resque: ResqueSettings = ResqueSettings()
+    """Resque."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""

@@ -102,5 +102,10 @@ def reduce(value: bytes, names: Iterable[str]) -> bytes:
         job = _raw_members.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return b""
-    kept = msgspec.json.encode({name: job[name] for name in names if name in job})
+    return fitting({name: job[name] for name in names if name in job})
+
+
+def fitting(job: Mapping[str, object]) -> bytes:
+    """It as JSON, if that fits an event; else nothing."""
+    kept = msgspec.json.encode(job)
     return kept if len(kept) <= VALUE_LIMIT else b""

@@ -15,8 +15,10 @@ from proxy.frameworks.dramatiq import Dramatiq
 from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.huey import Huey
 from proxy.frameworks.lists import Lists
+from proxy.frameworks.resque import Resque
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.script import Script
+from proxy.frameworks.sidekiq import Sidekiq
 from proxy.frameworks.streams import Streams
 from proxy.frameworks.streaq import Streaq
 from proxy.frameworks.taskiq import Taskiq
@@ -40,6 +42,8 @@ _KNOWN: Final[Mapping[str, Callable[[Any], Framework]]] = {
     "streaq": Streaq,
     "bull": Bull,
     "bee_queue": BeeQueue,
+    "sidekiq": Sidekiq,
+    "resque": Resque,
 }
 
 

@@ -60,8 +60,9 @@ class _Circle:
             if len(self.known) >= _REMEMBERED:
                 self.known.clear()
             owners = tuple([framework for framework in self._frameworks if framework.role(key) is not None])
-            if not owners and learned.get(key) in self._frameworks:
-                owners = (learned[key],)
+            taught = learned.get(key)
+            if taught in self._frameworks and taught not in owners:
+                owners = (*owners, learned[key])
             self.known[key] = owners
         return owners
 
@@ -150,7 +151,7 @@ class Router:
                     intent = framework.read(name, args)
                     if intent is not None:
                         return intent
-                return None
+                break
         return self._recognise(name, args) if self._heads else None
 
     def _script(self, name: bytes, args: list[bytes], given: Sequence[bytes]) -> Intent | None:
