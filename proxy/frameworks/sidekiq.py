@@ -195,7 +195,7 @@ class Sidekiq:
         return paths.fitting({**{name: job[name] for name in _KEPT if name in job}, "args": args})
 
     def read(self, name: bytes, args: list[bytes]) -> Intent | None:
-        if len(args) < 3:
+        if len(args) < 2:
             return None
         if name in RUNS:
             due = len(args) == 5 and args[2] == b"1" and self.role(args[3]) is Role.SCHEDULED
@@ -275,7 +275,7 @@ class Sidekiq:
             return
         if not isinstance(reply, list) or len(reply) != 2 or not isinstance(reply[0], bytes):
             raise Mismatch("BRPOP")
-        key, value = reply
+        key, value = reply[0], reply[1]
         if isinstance(value, bytes) and _read(value) is not None:
             yield Operation(Op.DEQUEUE, key, self.queue(key), value=value)
         else:
@@ -294,7 +294,7 @@ class Sidekiq:
                 yield Operation(Op.DEQUEUE, source, self.queue(source), dest=dest, value=reply, worker=worker)
             else:
                 yield Operation(Op.RECLAIM, source, value=reply)
-                yield Operation(Op.ENQUEUE, dest, self.queue(dest), value=reply)
+                yield Operation(Op.MOVE, dest, self.queue(dest), dest=source, value=reply)
 
         return Intent(self, args, moved)
 
@@ -404,4 +404,4 @@ def _read(value: bytes) -> _Job | None:
         job = _job.decode(value)
     except _UNREADABLE:
         return None
-    return job if job.jid and bytes(job.args[:1]) == b"[" else None
+    return job if job.jid and memoryview(job.args)[:1] == b"[" else None

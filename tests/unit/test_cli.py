@@ -143,8 +143,10 @@ class TestCheckConfig:
         assert result.output.splitlines() == [
             "ok  f.yaml",
             "ok  127.0.0.1:6380 -> localhost:6379",
-            "ok  jobs: go-redis-work-queue, celery, rq, huey, dramatiq, taskiq, bullmq, arq, streaq, bull, bee-queue, "
-            "sidekiq, resque",
+            (
+                "ok  jobs: go-redis-work-queue, celery, rq, huey, dramatiq, taskiq, bullmq, arq, streaq, bull, "
+                "bee-queue, sidekiq, resque"
+            ),
             "ok  spans: http://otel:4317 (grpc)",
             "ok  admin: 127.0.0.1:9464",
         ]
