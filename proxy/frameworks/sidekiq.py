@@ -195,7 +195,7 @@ class Sidekiq:
         return paths.fitting({**{name: job[name] for name in _KEPT if name in job}, "args": args})
 
     def read(self, name: bytes, args: list[bytes]) -> Intent | None:
-        if len(args) < 2:
+        if len(args) < (2 if name in _POPS else 3):
             return None
         if name in RUNS:
             due = len(args) == 5 and args[2] == b"1" and self.role(args[3]) is Role.SCHEDULED

@@ -42,7 +42,8 @@ def push(value: str = "", told: str = "", key: str = QUEUE) -> str:
 
 
 def pop(value: str = "", key: str = QUEUE) -> str:
-    return f"worker >> LPOP resque:queue:low\nworker << nil\nworker >> LPOP {key}\nworker << {raw(bulk(value or job(1)))}\n"
+    polled = "worker >> LPOP resque:queue:low\nworker << nil\n"
+    return f"{polled}worker >> LPOP {key}\nworker << {raw(bulk(value or job(1)))}\n"
 
 
 def start(payload: str = "", key: str = KEY) -> str:
