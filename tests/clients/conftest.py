@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 
+from tests.clients.json_programs import JsonProgram
 from tests.clients.node_programs import NodeProgram, install
 from tests.conftest import StartSidecar
 from tests.receiver import Receiver
 from tests.sidecar import Sidecar
 
-StartNode: TypeAlias = Callable[..., NodeProgram]
+StartProgram: TypeAlias = Callable[[str, Callable[[Path], JsonProgram]], JsonProgram]
+StartNode: TypeAlias = Callable[..., JsonProgram]
 
 QUEUES = {
     "queues": ["orders", "plain*"],
@@ -66,22 +69,29 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
 
 @pytest.fixture
-def start_node(node_modules: Callable[..., Path], tmp_path: Path) -> Iterator[StartNode]:
-    """Starts programs, and kills them at the end of the test: ``start_node(program, packages, role, url, options)``."""
+def start_program(tmp_path: Path) -> Iterator[StartProgram]:
+    """Starts programs, and kills them at the end of the test: ``start_program(role, make)``, which is given its log."""
     with ExitStack() as running:
-        started = 0
+        numbers = count(1)
 
-        def start(program: str, packages: tuple[str, ...], role: str, url: str, options: dict[str, Any]) -> NodeProgram:
-            nonlocal started
-            started += 1
-            log = tmp_path / f"{started}-{role}.log"
-            node = NodeProgram(program, node_modules(*packages), log, role, url, json.dumps(options))
-            running.enter_context(node)
+        def start(role: str, make: Callable[[Path], JsonProgram]) -> JsonProgram:
+            program = running.enter_context(make(tmp_path / f"{next(numbers)}-{role}.log"))
             if role == "work":
-                node.wait_for(lambda said: any("ready" in one for one in said))
-            return node
+                program.wait_for(lambda said: any("ready" in one for one in said))
+            return program
 
         yield start
+
+
+@pytest.fixture
+def start_node(node_modules: Callable[..., Path], start_program: StartProgram) -> StartNode:
+    """``start_node(program, packages, role, url, options)``."""
+
+    def start(program: str, packages: tuple[str, ...], role: str, url: str, options: dict[str, Any]) -> JsonProgram:
+        modules = node_modules(*packages)
+        return start_program(role, lambda log: NodeProgram(program, modules, log, role, url, json.dumps(options)))
+
+    return start
 
 
 HERE = Path(__file__).parent

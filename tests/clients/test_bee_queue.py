@@ -10,8 +10,9 @@ import redis
 
 from tests.clients import node_checks as checks
 from tests.clients.conftest import StartNode
+from tests.clients.json_programs import Said
 from tests.clients.node_checks import ROUNDS, ends, quiet, tracing
-from tests.clients.node_programs import NodeProgram, Said
+from tests.clients.node_programs import JsonProgram
 from tests.clients.traces import by_trace
 from tests.conftest import StartSidecar
 from tests.receiver import Receiver
@@ -23,14 +24,14 @@ RUNS = {"add": (5, 1), "flaky": (1, 3), "again": (1, 3), "broken": (1, 2), "late
 VERSIONS = ["2.0.0", "1.7.1"]
 NEWEST = VERSIONS[0]
 
-Bee: TypeAlias = Callable[..., NodeProgram]
+Bee: TypeAlias = Callable[..., JsonProgram]
 
 
 @pytest.fixture
 def bee(start_node: StartNode) -> Bee:
     """Starts programs of a version: ``bee(version, role, url, **options)``."""
 
-    def start(version: str, role: str, url: str, **options: Any) -> NodeProgram:
+    def start(version: str, role: str, url: str, **options: Any) -> JsonProgram:
         return start_node("bee.cjs", (f"bee-queue@{version}",), role, url, {"rounds": ROUNDS, **options})
 
     return start

@@ -10,8 +10,9 @@ import redis
 
 from tests.clients import node_checks as checks
 from tests.clients.conftest import StartNode
+from tests.clients.json_programs import Said
 from tests.clients.node_checks import ROUNDS, ends, quiet, tracing
-from tests.clients.node_programs import NodeProgram, Said
+from tests.clients.node_programs import JsonProgram
 from tests.conftest import StartSidecar
 from tests.receiver import Receiver
 from tests.redis import RedisServer
@@ -23,14 +24,14 @@ VERSIONS = ["4.16.5", "4.8.4"]
 """The second one's options are not packed."""
 NEWEST = VERSIONS[0]
 
-Bull: TypeAlias = Callable[..., NodeProgram]
+Bull: TypeAlias = Callable[..., JsonProgram]
 
 
 @pytest.fixture
 def bull(start_node: StartNode) -> Bull:
     """Starts programs of a version: ``bull(version, role, url, **options)``."""
 
-    def start(version: str, role: str, url: str, **options: Any) -> NodeProgram:
+    def start(version: str, role: str, url: str, **options: Any) -> JsonProgram:
         return start_node("bull.cjs", (f"bull@{version}",), role, url, {"rounds": ROUNDS, **options})
 
     return start

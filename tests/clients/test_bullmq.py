@@ -10,8 +10,9 @@ import redis
 
 from tests.clients import node_checks as checks
 from tests.clients.conftest import StartNode
+from tests.clients.json_programs import Said
 from tests.clients.node_checks import ROUNDS, ends, quiet, tracing
-from tests.clients.node_programs import NodeProgram, Said
+from tests.clients.node_programs import JsonProgram
 from tests.conftest import StartSidecar
 from tests.receiver import Receiver
 from tests.redis import RedisServer
@@ -30,14 +31,14 @@ VERSIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
 }
 NEWEST = "6.7 ioredis"
 
-Bull: TypeAlias = Callable[..., NodeProgram]
+Bull: TypeAlias = Callable[..., JsonProgram]
 
 
 @pytest.fixture
 def bull(start_node: StartNode) -> Bull:
     """Starts programs of a version: ``bull(version, role, url, **options)``."""
 
-    def start(version: str, role: str, url: str, **options: Any) -> NodeProgram:
+    def start(version: str, role: str, url: str, **options: Any) -> JsonProgram:
         packages, more = VERSIONS[version]
         return start_node("bullmq.cjs", packages, role, url, {"rounds": ROUNDS, **more, **options})
 
