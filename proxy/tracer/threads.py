@@ -41,8 +41,12 @@ class Over(NamedTuple):
 class _Held(msgspec.Struct):
     job: Job
     delivery: Delivery
-    doubt: int = 0
-    """From when on it may have ended without having been counted, ns; 0: not at all."""
+    since: int = 0
+    """When threads asked that may have been new, or done with this: the first one, ns; 0: none."""
+    until: int = 0
+    """The last one of these."""
+    unseen: bool = False
+    """Questions may have been missed."""
 
 
 class Threads:
@@ -91,7 +95,7 @@ class Threads:
             return []
         if first:
             for held in self._held.values():
-                held.doubt = held.doubt or at
+                held.since, held.until = held.since or at, at
             return []
         if not self._held:
             return []
@@ -121,19 +125,19 @@ class Threads:
         self._idle = 0
         self._asked.clear()
         for held in self._held.values():
-            held.doubt = held.doubt or held.delivery.at
+            held.unseen = True
 
     def _end(self, over: list[_Held], by: int) -> list[Over]:
         ended = []
         latest = bisect_right(self._asked, by)
         for held in over:
             delivery = held.delivery
-            asked = bisect_left(self._asked, delivery.at)
-            earliest, at = (self._asked[asked], self._asked[latest - 1]) if asked < latest else (delivery.at, by)
-            if held.doubt:
-                earliest = min(earliest, held.doubt)
+            asked = self._asked[bisect_left(self._asked, delivery.at) : latest]
+            moments = [at for at in (*asked[:1], *asked[-1:], held.since, held.until) if at]
+            if held.unseen or not moments:
+                moments += [delivery.at, by]
             delivery.closed = None
             del self._held[id(delivery)]
-            ended.append(Over(held.job, delivery, at, at - earliest))
+            ended.append(Over(held.job, delivery, max(moments), max(moments) - min(moments)))
         del self._asked[: len(over)]
         return ended
