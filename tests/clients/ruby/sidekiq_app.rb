@@ -83,11 +83,15 @@ end
 
 def send_jobs
   OPTIONS["jobs"].each do |kind, data, more|
-    Mailer.set(**(more || {}).transform_keys(&:to_sym)).perform_async({"kind" => kind, **data})
+    Mailer.set((more || {}).transform_keys(&:to_sym)).perform_async({"kind" => kind, **data})
   end
 end
 
 def work
+  # The program is the application that Sidekiq is to load.
+  $LOADED_FEATURES << File.expand_path(__FILE__)
+  ARGV.replace(["-r", File.expand_path(__FILE__), "-c", OPTIONS["concurrency"].to_s, "-q", "mails", "-q", "low", "-t", "1"])
+  Sidekiq::CLI.instance.parse
   Sidekiq.configure_server do |config|
     config.redis = REDIS
     config.server_middleware { |chain| chain.add(Tells) }
@@ -97,10 +101,6 @@ def work
     config.options[:poll_interval_average] = 1
     reliable(config) unless OPTIONS["fetch"] == "basic"
   end
-  # The program is the application that Sidekiq is to load.
-  $LOADED_FEATURES << File.expand_path(__FILE__)
-  ARGV.replace(["-r", File.expand_path(__FILE__), "-c", OPTIONS["concurrency"].to_s, "-q", "mails", "-q", "low", "-t", "1"])
-  Sidekiq::CLI.instance.parse
   Sidekiq::CLI.instance.run
 end
 
