@@ -50,7 +50,7 @@ def retry_soon(worker: JsonProgram, direct: redis.Redis) -> None:
     direct.zadd("retry", dict.fromkeys(direct.zrange("retry", 0, -1), 0), xx=True)
 
 
-@pytest.mark.parametrize("fetch", ["basic", "reliable", "semi"])
+@pytest.mark.parametrize("fetch", ["basic", "reliable"])
 def test_every_job_is_one_trace(
     fetch: str, sidekiq: Sidekiq, start_sidecar: StartSidecar, receiver: Receiver, direct: redis.Redis
 ) -> None:
@@ -66,7 +66,6 @@ def test_every_job_is_one_trace(
     assert direct.zcard("dead") == ROUNDS
     inferred = {span.attributes.get("redspan.end.inferred", False) for span in successes(spans)}
     assert inferred == {fetch == "basic"}
-    assert [span for span in spans if span.attributes.get("redspan.scheduled_ms", 0) > 500]
     quiet("sidekiq", producers, workers)
     assert all(one["carried"] for one in worker.said if "end" in one)
 
