@@ -37,6 +37,10 @@ def at(job: object, path: str) -> object:
     return job
 
 
+def is_array(raw: msgspec.Raw) -> bool:
+    return bytes(memoryview(raw)[:1]) == b"["
+
+
 def text(found: object) -> str:
     """A scalar as text, at most 1,024 characters; empty for null, objects and arrays."""
     if isinstance(found, str):

@@ -404,4 +404,4 @@ def _read(value: bytes) -> _Job | None:
         job = _job.decode(value)
     except _UNREADABLE:
         return None
-    return job if job.jid and memoryview(job.args)[:1] == b"[" else None
+    return job if job.jid and paths.is_array(job.args) else None

@@ -10,9 +10,8 @@ import redis
 
 from tests.clients import node_checks as checks
 from tests.clients.conftest import StartNode
-from tests.clients.json_programs import Said
+from tests.clients.json_programs import JsonProgram, Said
 from tests.clients.node_checks import ROUNDS, ends, quiet, tracing
-from tests.clients.node_programs import JsonProgram
 from tests.conftest import StartSidecar
 from tests.receiver import Receiver
 from tests.redis import RedisServer

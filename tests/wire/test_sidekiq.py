@@ -6,6 +6,7 @@ import pytest
 
 from proxy.context.derive import Deriver
 from proxy.events import Op
+from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
 from tests.frameworks import celery, resque, sidekiq, taskiq
 from tests.playbook import play, span_id, trace_id
@@ -248,16 +249,17 @@ def test_observed_without_writing() -> None:
 
 
 def test_long_jobs_travel_without_their_arguments() -> None:
-    long = {"args": ["x" * 5000], "retry": 3}
+    long: dict[str, Any] = {"args": ["x" * 5000], "retry": 3}
     run = play(waited("a") + push(**long) + given("a", job(1, **long)) + ask("a"), sidekiq())
     assert run.tree() == ONE
     assert all(len(event.value) < 600 for event in run.events)
     assert run.spans[0].job.fields.max_attempts == 4
 
 
+MISSING: dict[str, Any] = {"class": None}
 UNTOUCHED = {
     "no jid": ("LPUSH", "queue:mails", job(jid=None)),
-    "no class": ("LPUSH", "queue:mails", job(**{"class": None})),
+    "no class": ("LPUSH", "queue:mails", job(0, **MISSING)),
     "no arguments": ("LPUSH", "queue:mails", job(args=None)),
     "arguments that are no list": ("LPUSH", "queue:mails", job(args={"a": 1})),
     "no JSON": ("LPUSH", "queue:mails", "x" + job()),
@@ -325,11 +327,14 @@ CELERY = '{"body":"","headers":{"task":"t","id":"0"},"properties":{"delivery_tag
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "pops"),
-    [("taskiq", TASKIQ, "BRPOP queue:mails 0"), ("celery", CELERY, "BRPOP queue:mails queue:mails\\x06\\x163 1")],
+    ("framework", "value", "pops"),
+    [
+        (taskiq(inject=False), TASKIQ, "BRPOP queue:mails 0"),
+        (celery(inject=False), CELERY, "BRPOP queue:mails queue:mails\\x06\\x163 1"),
+    ],
+    ids=["taskiq", "celery"],
 )
-def test_queues_of_others_may_be_called_like_this(name: str, value: str, pops: str) -> None:
-    framework = {"taskiq": taskiq, "celery": celery}[name](inject=False)
+def test_queues_of_others_may_be_called_like_this(framework: Framework, value: str, pops: str) -> None:
     popped = raw(array("queue:mails", value))
     words = [word.encode().decode("unicode_escape") for word in pops.split()]
     run = play(
@@ -338,7 +343,9 @@ def test_queues_of_others_may_be_called_like_this(name: str, value: str, pops: s
         resque(),
         framework,
     )
-    assert [(event.op, event.framework) for event in run.events] == [(Op.ENQUEUE, name), (Op.DEQUEUE, name)]
+    assert [(event.op, event.framework) for event in run.events] == [
+        (op, framework.name) for op in (Op.ENQUEUE, Op.DEQUEUE)
+    ]
 
 
 def test_the_question_is_known_in_every_spelling() -> None:
