@@ -20,7 +20,7 @@ demo: $(VENV)/.demo
 	$(BIN)/redspan demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 3 -m "not frameworks and not go and not node and not tools and not browser"
+	$(BIN)/python -m pytest -q -n 3 -m "not frameworks and not go and not node and not ruby and not tools and not browser"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

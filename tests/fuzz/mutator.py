@@ -26,6 +26,11 @@ TAKE = b"wait active prioritized events stalled limiter delayed paused meta pc".
 DONE = b'{"data":1,"options":{"stacktraces":["Error"]},"status":"failed","progress":0}'
 SENT = b"\x94\xa7bull:q:\xa0\xa1n\x01"
 """The MessagePack that a job of BullMQ is sent with."""
+RUBY = (
+    b'{"retry":true,"queue":"q","class":"C","args":[%d],"jid":"%d","created_at":1.5}',
+    b'{"class":"C","args":[%d,%d]}',
+)
+"""Jobs of Sidekiq and of Resque."""
 PICKLES = (
     b"\x80\x05\x8c\rhuey.registry\x94\x8c\x07Message\x94\x93\x94(\x8c\x02%d\x94\x8c\x01f\x94NK\x00K\x00NNNt\x94\x81.",
     b"\x80\x04}\x94(\x8c\x01t\x94N\x8c\x01f\x94\x8c\x01g\x94\x8c\x01a\x94)\x8c\x02et\x94\x8a\x06123456u.%d",
@@ -126,6 +131,7 @@ class Mutator:
                         )
                     )
                 ),
+                lambda: encode(self._ruby(pick(RUBY) % (number, number))),
                 lambda: encode([b"HGET", b"bq:q:jobs", b"1"]),
                 lambda: encode([b"HSET", b"bq:q:jobs", b"1", pick((DONE, job))]),
                 lambda: encode([b"HELLO", pick((b"2", b"3"))]),
@@ -137,6 +143,30 @@ class Mutator:
                 lambda: b"*%d\r\n$%d\r\n" % (pick((-1, 0, 1, 3, 1 << 20, 1 << 31)), pick((-1, 0, 4, 1 << 29))),
             )
         )()
+
+    def _ruby(self, job: bytes) -> list[bytes]:
+        work = b'{"queue":"q","run_at":"1","payload":%s}' % job
+        failed = b'{"payload":%s,"exception":"E","worker":"h:1:q","queue":"q","failed_at":"1"}' % job
+        return self._random.choice(
+            (
+                [self._random.choice((b"LPUSH", b"RPUSH")), b"resque:queue:q", *[job] * self._random.choice((0, 1, 2))],
+                [b"ZADD", self._random.choice((b"schedule", b"ns:retry", b"dead")), b"1700000000.5", job, b"2", job],
+                [b"ZADD", b"retry", b"x", job],
+                [b"BRPOP", b"queue:q", b"2"],
+                [b"LPOP", b"queue:q"],
+                [b"EVALSHA", b"sha", b"1", b"schedule", b"1700000000.5"],
+                [b"LMOVE", b"queue:q", b"queue:sq|h:1:0|q", b"RIGHT", b"LEFT"],
+                [b"RPOP", b"working:queue:q:h:1:0a"],
+                [b"LREM", self._random.choice((b"queue:sq|h:1:0|q", b"queue:q")), b"1", job],
+                [b"LPUSH", b"working:queue:q:h:1:0a", job],
+                [b"HSET", b"h:1:0123456789ab:work", b"t", b'{"payload":"{}"}'],
+                [b"HSET", b"h:1:0123456789ab", b"busy", b"1"],
+                [b"SREM", b"processes", b"h:1:0123456789ab"],
+                [b"SET", b"resque:worker:h:1:q", work],
+                [b"DEL", b"resque:worker:h:1:q"],
+                [b"RPUSH", b"resque:failed", failed],
+            )
+        )
 
     def _script(self, words: Sequence[bytes], *args: bytes) -> bytes:
         keys = [b"bull:q:" + word for word in words]
@@ -152,6 +182,7 @@ class Mutator:
                 MESSAGE % (number, number),
                 KICKED % (number, number),
                 pick(PICKLES) % number,
+                pick(RUBY) % (number, number),
                 b"x" * number,
             )
         )

@@ -21,7 +21,9 @@ from tests.frameworks import (
     go_redis_work_queue,
     huey,
     lists,
+    resque,
     rq,
+    sidekiq,
     streams,
     streaq,
     taskiq,
@@ -55,8 +57,9 @@ class Fuzz:
         self.records = 0
         observed = (streams(queues=("stream",), inject=False), rq(inject=False), huey(), arq(), streaq())
         scripted = (bullmq(inject=False), bull(inject=False), bee_queue(inject=False))
+        rubies = (sidekiq(), resque())
         self._context = RelayContext(
-            Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq(), *scripted)),
+            Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq(), *scripted, *rubies)),
             Carrier(Deriver(), Ids()),
             Rates(lambda queue, key: 1.0),
             self._emit,
