@@ -24,18 +24,18 @@ def asked(book: Book, conn: tuple[int, int], event: JobEvent, framework: Framewo
     if threads is not None:
         _end(book, threads.asks(event.at, first=False))
         return
-    threads = book.asking[conn] = _threads(book, conn, event.db, framework)
+    threads = book.asking[conn] = _threads(book, conn, event, framework)
     _end(book, threads.asks(event.at, first=True))
 
 
 def taken(book: Book, seen: Seen, job: Job, delivery: Delivery) -> None:
     """A thread was given a job."""
-    _threads(book, seen.conn, seen.event.db, seen.framework).takes(job, delivery)
+    _threads(book, seen.conn, seen.event, seen.framework).takes(job, delivery)
 
 
 def kept(book: Book, seen: Seen) -> None:
     """START: its thread has put the job where it will be acknowledged."""
-    threads = _threads(book, seen.conn, seen.event.db, seen.framework)
+    threads = _threads(book, seen.conn, seen.event, seen.framework)
     for delivery in seen.job.deliveries if seen.job is not None else ():
         if delivery.open and delivery.dest:
             threads.told(delivery)
@@ -44,7 +44,7 @@ def kept(book: Book, seen: Seen) -> None:
 def beaten(book: Book, seen: Seen) -> None:
     """HEARTBEAT: of a job in hand, of all that were, or of none any more."""
     event = seen.event
-    threads = _threads(book, seen.conn, event.db, seen.framework)
+    threads = _threads(book, seen.conn, event, seen.framework)
     if event.number > 0:
         _end(book, threads.beats(event.worker, event.at))
     elif event.number == 0:
@@ -60,13 +60,13 @@ def gap(book: Book) -> None:
         threads.doubt()
 
 
-def _threads(book: Book, conn: tuple[int, int], db: int, framework: Framework) -> Threads:
+def _threads(book: Book, conn: tuple[int, int], event: JobEvent, framework: Framework) -> Threads:
     connection = book.connections.get(conn)
     upstream, host = ("", "") if connection is None else (connection.upstream, connection.client.rpartition(":")[0])
-    place = (upstream, db, framework.family, host)
+    place = (upstream, event.db, framework.family, host)
     threads = book.threads.get(place)
     if threads is None:
-        threads = book.threads[place] = Threads()
+        threads = book.threads[place] = Threads(event.at)
         if len(book.threads) > _HOSTS:
             book.threads.popitem(last=False)
     return threads

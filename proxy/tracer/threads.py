@@ -10,7 +10,8 @@ job, or is new.  Those that waited are counted; what is left is a thread that is
   earlier it may have been is said.
 
 All workers on a host count as one, because nothing tells whose a connection is: several of them make it less often
-certain, never wrong.  A connection's first question may be a new thread's, and ends nothing.
+certain, never wrong.  A connection's first question may be a new thread's, and ends nothing.  Moments may be late by as
+much as a thread takes to ask again: threads that wait and threads that are done cannot be told apart within that.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ GONE: Final = 60 * 10**9
 """ns after which a worker that does not beat is gone: Sidekiq lets its keys expire then."""
 SETTLING: Final = 10**9
 """ns that a job may be on its way from the socket to the list of what a worker has in hand."""
+ALL_HEARD: Final = 12 * 10**9
+"""ns in which every worker that there is has beaten: Sidekiq's do each 10 s, and when they start."""
 _HELD: Final = 10_000
 
 
@@ -52,7 +55,9 @@ class _Held(msgspec.Struct):
 class Threads:
     """Those of all workers on one host."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: int) -> None:
+        """``since``: ns, when something was heard of them first."""
+        self._since = since
         self._held: dict[int, _Held] = {}
         """By the delivery's identity, oldest first."""
         self._told: set[int] = set()
@@ -60,7 +65,9 @@ class Threads:
         self._idle = 0
         """Threads that will ask next, and have no job."""
         self._asked: list[int] = []
-        """When a thread that was done with one of several jobs asked, ns."""
+        """When a thread that was done with one of several jobs asked, ns: since the oldest of those in hand."""
+        self._done = 0
+        """How many jobs in hand are over, though it is not known which. Fewer, where questions were missed."""
         self._beats: dict[str, tuple[int, frozenset[JobKey]]] = {}
         self._list: dict[str, set[JobKey]] = {}
         """Of beats that are not complete yet."""
@@ -99,8 +106,12 @@ class Threads:
             return []
         if not self._held:
             return []
+        if len(self._held) == 1:
+            # Whose questions there were before is known.
+            self._asked.clear()
         self._asked.append(at)
-        return self._end([*self._held.values()], at) if len(self._asked) >= len(self._held) else []
+        self._done += 1
+        return self._end([*self._held.values()], at) if self._done >= len(self._held) else []
 
     def lists(self, worker: str, job: JobKey) -> None:
         """A heartbeat says that the worker has this job in hand."""
@@ -110,6 +121,8 @@ class Threads:
         """The heartbeat is complete: what it did not list, and had been given out well before, is over."""
         self._beats[worker] = (at, frozenset(self._list.pop(worker, ())))
         self._beats = {name: beat for name, beat in self._beats.items() if beat[0] > at - GONE}
+        if at < self._since + ALL_HEARD:
+            return []
         before = min(beat for beat, _ in self._beats.values()) - SETTLING
         busy = frozenset[JobKey]().union(*(listed for _, listed in self._beats.values()))
         over = [one for one in self._held.values() if one.delivery.at < before and one.job.key not in busy]
@@ -122,7 +135,7 @@ class Threads:
 
     def doubt(self) -> None:
         """Something may have been missed: who asks next may be anybody."""
-        self._idle = 0
+        self._idle = self._done = 0
         self._asked.clear()
         for held in self._held.values():
             held.unseen = True
@@ -139,5 +152,7 @@ class Threads:
             delivery.closed = None
             del self._held[id(delivery)]
             ended.append(Over(held.job, delivery, max(moments), max(moments) - min(moments)))
-        del self._asked[: len(over)]
+        self._done = max(0, self._done - len(over)) if self._held else 0
+        oldest = next(iter(self._held.values()), None)
+        del self._asked[: None if oldest is None else bisect_right(self._asked, oldest.delivery.at)]
         return ended

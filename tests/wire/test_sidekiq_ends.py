@@ -71,8 +71,8 @@ def test_of_two_jobs_in_hand_it_is_not_said_which_is_over() -> None:
     assert run.lifecycle.measures.in_flight == {("sidekiq", "mails"): 0}
 
 
-SECONDS = "x >> PING\nx << +PONG\n" * 1100
-"""A line lasts a millisecond."""
+SECONDS = "x >> PING\nx << +PONG\n" * 6100
+"""A line lasts a millisecond: 12 s."""
 
 
 @pytest.mark.parametrize("key", ["workers", "work"], ids=["6.4", "7"])
