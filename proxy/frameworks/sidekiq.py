@@ -83,6 +83,8 @@ _ROLES: Final = {
 _TIMEOUT: Final = b"2"
 """Seconds that a thread waits for a job, in every version."""
 _RETRIES: Final = 25
+_BEAT: Final = frozenset((b"info", b"busy", b"beat"))
+"""What a heartbeat says of the worker, among others."""
 _LIVES: Final = 60
 """Seconds that a heartbeat is good for."""
 _MOVES: Final = frozenset((b"LMOVE", b"BLMOVE", b"RPOPLPUSH", b"BRPOPLPUSH"))
@@ -340,12 +342,15 @@ class Sidekiq:
         if not key.endswith(parts[1]):
             for value in filter(None, map(_in_hand, rest[1::2])):
                 yield Operation(Op.HEARTBEAT, key, _queue(value), value=value, worker=worker)
-        elif b"busy" in rest[0::2]:
+        elif _BEAT.issubset(rest[0::2]):
             yield Operation(Op.HEARTBEAT, key, number=_LIVES, worker=worker)
 
     def _left(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
-        for worker in intent.args[2:]:
+        for worker in filter(self._is_worker, intent.args[2:]):
             yield Operation(Op.HEARTBEAT, intent.args[1], number=0, worker=name(worker))
+
+    def _is_worker(self, key: bytes) -> bool:
+        return self.role(key) is Role.HEARTBEAT
 
 
 def _attempt(job: _Job, wrapped: active_job.Wrapped | None) -> int:

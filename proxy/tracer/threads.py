@@ -109,6 +109,8 @@ class Threads:
         if len(self._held) == 1:
             # Whose questions there were before is known.
             self._asked.clear()
+        if len(self._asked) >= _HELD:
+            self._forget()
         self._asked.append(at)
         self._done += 1
         return self._end([*self._held.values()], at) if self._done >= len(self._held) else []
@@ -136,6 +138,9 @@ class Threads:
     def doubt(self) -> None:
         """Something may have been missed: who asks next may be anybody."""
         self._idle = self._done = 0
+        self._forget()
+
+    def _forget(self) -> None:
         self._asked.clear()
         for held in self._held.values():
             held.unseen = True

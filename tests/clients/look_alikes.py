@@ -149,6 +149,7 @@ def rubies() -> Iterator[Command]:
     yield ("SET", "resque:worker:host:1:mails", bare)
     yield ("DEL", "worker:host")
     yield ("HSET", "cart:7:0123456789ab", "busy", "0")
+    yield ("SREM", "processes", "7")
     yield ("ZADD", "schedules", 1700000000, whole)
 
 

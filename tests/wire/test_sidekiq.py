@@ -299,7 +299,9 @@ def test_what_is_no_job_passes() -> None:
         c << :1
         c >> HSET vm:1:0123456789ab:work t x
         c << :1
-        c >> HSET shop:cart:7 busy 1
+        c >> HSET vm:1:0123456789ab busy 1
+        c << :1
+        c >> SREM processes 7
         c << :1
         """,
         sidekiq(),
