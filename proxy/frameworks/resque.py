@@ -1,4 +1,4 @@
-r"""Resque (replayed: 1.27, 2.6 and 3.0).
+r"""Resque (replayed: 3.0.0).
 
 ======================= ========================================================================================
 what                    on the wire (J: ``{"class", "args"}``, JSON; W: ``<host>:<pid>:<queues>``, a worker's id)

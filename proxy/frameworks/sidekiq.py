@@ -1,4 +1,4 @@
-r"""Sidekiq (run: 6.4.1, with GitLab's reliable fetch 0.8 and ActiveJob 6.1; replayed: 7.3.9, 8.1.7 and super_fetch).
+r"""Sidekiq (run: 6.4.1, with GitLab's reliable fetch 0.8 and ActiveJob 6.1; replayed: 7.3.9, 8.1.7).
 
 ======================= ========================================================================================
 what                    on the wire (J: the job, JSON; all keys may have a namespace before them)
@@ -43,14 +43,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from proxy.context.json_slot import json_slot
 from proxy.context.slot import NoSlot, Slot, State
 from proxy.events import Op, Verdict
-from proxy.frameworks import active_job, paths
+from proxy.frameworks import paths, sidekiq_job
 from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Mismatch, Operation, Role
 from proxy.frameworks.wire import integer, name
 from proxy.resp.commands import RUNS
@@ -82,7 +80,6 @@ _ROLES: Final = {
 }
 _TIMEOUT: Final = b"2"
 """Seconds that a thread waits for a job, in every version."""
-_RETRIES: Final = 25
 _BEAT: Final = frozenset((b"info", b"busy", b"beat"))
 """What a heartbeat says of the worker, among others."""
 _LIVES: Final = 60
@@ -91,38 +88,6 @@ _MOVES: Final = frozenset((b"LMOVE", b"BLMOVE", b"RPOPLPUSH", b"BRPOPLPUSH"))
 _POPS: Final = frozenset((b"LPOP", b"RPOP"))
 _REMEMBERED: Final = 1024
 _FOREIGN: Final = NoSlot(State.REFUSED, "foreign")
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_KEPT: Final = (
-    "class", "wrapped", "jid", "queue", "retry", "dead", "created_at", "enqueued_at", "retry_count", "error_class",
-    "bid", "interrupted_count", "traceparent", "tracestate",
-)  # fmt: skip
-
-
-class _Job(msgspec.Struct):
-    """Of what is not needed to know a job, any type will do."""
-
-    class_: str = msgspec.field(name="class")
-    jid: str
-    args: msgspec.Raw
-    wrapped: Any = None
-    queue: Any = None
-    retry: Any = None
-    dead: Any = None
-    created_at: Any = None
-    enqueued_at: Any = None
-    retry_count: Any = None
-    error_class: Any = None
-    bid: Any = None
-    interrupted_count: Any = None
-
-
-class _Work(msgspec.Struct):
-    payload: str
-
-
-_job: Final = msgspec.json.Decoder(_Job)
-_work: Final = msgspec.json.Decoder(_Work)
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 @lru_cache(_REMEMBERED)
@@ -159,42 +124,16 @@ class Sidekiq:
         return name(parts[1]) if parts is not None and parts[0] is Role.QUEUE else ""
 
     def slot(self, value: bytes) -> Slot:
-        return json_slot(value) if _read(value) is not None else _FOREIGN
+        return json_slot(value) if sidekiq_job.read(value) is not None else _FOREIGN
 
     def identity(self, value: bytes) -> Identity | None:
-        job = _read(value)
-        wrapped = None if job is None else active_job.read(job.class_, job.args)
-        if job is None or wrapped is None:
-            return None
-        return Identity(wrapped.job_id.encode(errors="replace"), _attempt(job, wrapped))
+        return sidekiq_job.identity(value)
 
     def fields(self, value: bytes) -> Fields:
-        job = _read(value)
-        if job is None:
-            return Fields()
-        wrapped = active_job.read(job.class_, job.args)
-        attempt, most = _attempt(job, wrapped), _most(job)
-        retried = job.retry is not None and job.retry is not False
-        return Fields(
-            id=paths.text(job.jid if wrapped is None else wrapped.job_id),
-            type=paths.text(job.wrapped) or (job.class_[:1024] if wrapped is None else paths.text(wrapped.job_class)),
-            attempt=attempt,
-            max_attempts=most,
-            created_at=paths.when(job.created_at) if wrapped is None else 0,
-            enqueued_at=paths.when(job.enqueued_at),
-            correlation_id="" if wrapped is None else paths.text(job.jid),
-            batch_id=paths.text(job.bid),
-            error=paths.text(job.error_class),
-            fails_silently=not retried or (job.dead is False and attempt + 1 >= most),
-        )
+        return sidekiq_job.fields(value)
 
     def summary(self, value: bytes) -> bytes:
-        try:
-            job = _members.decode(value)
-        except _UNREADABLE:
-            return b""
-        args = active_job.reduce(job.get("args"))
-        return paths.fitting({**{name: job[name] for name in _KEPT if name in job}, "args": args})
+        return sidekiq_job.summary(value)
 
     def read(self, name: bytes, args: list[bytes]) -> Intent | None:
         if len(args) < (2 if name in _POPS else 3):
@@ -223,7 +162,9 @@ class Sidekiq:
     # ---- enqueues
 
     def _push(self, args: list[bytes], role: Role | None) -> Intent | None:
-        if role not in (Role.QUEUE, Role.PROCESSING) or not all(_read(value) is not None for value in args[2:]):
+        if role not in (Role.QUEUE, Role.PROCESSING) or not all(
+            sidekiq_job.read(value) is not None for value in args[2:]
+        ):
             return None
         if role is Role.PROCESSING:
             return Intent(self, args, self._kept)
@@ -236,19 +177,19 @@ class Sidekiq:
         for number, job in enumerate(intent.jobs):
             value = intent.args[job.index]
             # What it interrupts has not failed.
-            verdict = Verdict.UNKNOWN if back or _interrupted(value) else Verdict.NONE
+            verdict = Verdict.UNKNOWN if back or sidekiq_job.interrupted(value) else Verdict.NONE
             yield Operation(Op.ENQUEUE, key, self.queue(key), value=value, number=length, verdict=verdict, job=number)
 
     def _add(self, args: list[bytes], role: Role | None) -> Intent | None:
         pairs = range(3, len(args), 2)
         if role not in (Role.SCHEDULED, Role.DEAD_LETTER) or len(args) % 2 or not pairs:
             return None
-        if not all(_read(args[at]) is not None for at in pairs):
+        if not all(sidekiq_job.read(args[at]) is not None for at in pairs):
             return None
         if role is Role.DEAD_LETTER:
             return Intent(self, args, self._buried)
         # So that the rate of its queue applies.
-        queue = args[1].removesuffix(_set(args[1])) + b"queue:" + _queue(args[3]).encode()
+        queue = args[1].removesuffix(_set(args[1])) + b"queue:" + sidekiq_job.queue(args[3]).encode()
         jobs = [Job(at, args[at]) for at in pairs]
         return Intent(self, args, self._put_aside, queue, jobs, unseen=Op.SCHEDULE)
 
@@ -258,7 +199,7 @@ class Sidekiq:
         failed = _set(key) == b"retry"
         for number, job in enumerate(intent.jobs):
             value = intent.args[job.index]
-            queue = _queue(value)
+            queue = sidekiq_job.queue(value)
             if failed:
                 yield Operation(Op.RETRY, key, queue, value=value)
             due = _milliseconds(intent.args[job.index - 1])
@@ -267,7 +208,9 @@ class Sidekiq:
     def _buried(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
         integer(reply)
         for value in intent.args[3::2]:
-            yield Operation(Op.DEAD_LETTER, intent.args[1], _queue(value), value=value, verdict=Verdict.FAILURE)
+            yield Operation(
+                Op.DEAD_LETTER, intent.args[1], sidekiq_job.queue(value), value=value, verdict=Verdict.FAILURE
+            )
 
     # ---- deliveries
 
@@ -278,7 +221,7 @@ class Sidekiq:
         if not isinstance(reply, list) or len(reply) != 2 or not isinstance(reply[0], bytes):
             raise Mismatch("BRPOP")
         key, value = reply[0], reply[1]
-        if isinstance(value, bytes) and _read(value) is not None:
+        if isinstance(value, bytes) and sidekiq_job.read(value) is not None:
             yield Operation(Op.DEQUEUE, key, self.queue(key), value=value)
         else:
             yield Operation(Op.EMPTY, key)
@@ -289,7 +232,7 @@ class Sidekiq:
             return None
 
         def moved(intent: Intent, reply: Reply) -> Iterator[Operation]:
-            if not isinstance(reply, bytes) or _read(reply) is None:
+            if not isinstance(reply, bytes) or sidekiq_job.read(reply) is None:
                 return
             if role is Role.QUEUE:
                 worker = _holder(dest)
@@ -308,14 +251,14 @@ class Sidekiq:
 
     def _reclaimed(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
         for value in reply if isinstance(reply, list) else [reply]:
-            if isinstance(value, bytes) and _read(value) is not None:
+            if isinstance(value, bytes) and sidekiq_job.read(value) is not None:
                 yield Operation(Op.RECLAIM, intent.args[1], value=value)
 
     def _remove(self, name: bytes, args: list[bytes], role: Role | None) -> Intent | None:
         value = args[-1]
         lists = name == b"LREM" and len(args) == 4 and role in (Role.QUEUE, Role.PROCESSING)
         sets = name == b"ZREM" and len(args) == 3 and role is Role.SCHEDULED
-        if not (lists or sets) or _read(value) is None:
+        if not (lists or sets) or sidekiq_job.read(value) is None:
             return None
 
         def removed(intent: Intent, reply: Reply) -> Iterator[Operation]:
@@ -324,13 +267,13 @@ class Sidekiq:
                 verdict = Verdict.UNKNOWN if self.fields(value).fails_silently else Verdict.NONE
                 yield Operation(Op.ACK, key, value=value, number=number, verdict=verdict)
             elif number:
-                yield Operation(Op.CANCEL, key, _queue(value), value=value, number=number)
+                yield Operation(Op.CANCEL, key, sidekiq_job.queue(value), value=value, number=number)
 
         return Intent(self, args, removed)
 
     def _due(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
-        if isinstance(reply, bytes) and _read(reply) is not None:
-            yield Operation(Op.MOVE, intent.args[3], _queue(reply), value=reply)
+        if isinstance(reply, bytes) and sidekiq_job.read(reply) is not None:
+            yield Operation(Op.MOVE, intent.args[3], sidekiq_job.queue(reply), value=reply)
 
     # ---- heartbeats
 
@@ -340,8 +283,8 @@ class Sidekiq:
         assert parts is not None
         worker = name(parts[1])
         if not key.endswith(parts[1]):
-            for value in filter(None, map(_in_hand, rest[1::2])):
-                yield Operation(Op.HEARTBEAT, key, _queue(value), value=value, worker=worker)
+            for value in filter(None, map(sidekiq_job.in_hand, rest[1::2])):
+                yield Operation(Op.HEARTBEAT, key, sidekiq_job.queue(value), value=value, worker=worker)
         elif _BEAT.issubset(rest[0::2]):
             yield Operation(Op.HEARTBEAT, key, number=_LIVES, worker=worker)
 
@@ -351,23 +294,6 @@ class Sidekiq:
 
     def _is_worker(self, key: bytes) -> bool:
         return self.role(key) is Role.HEARTBEAT
-
-
-def _attempt(job: _Job, wrapped: active_job.Wrapped | None) -> int:
-    """Retries by Sidekiq, whose count begins with 0 after the first failure, and those by ActiveJob."""
-    tried = 0 if wrapped is None else paths.integer(wrapped.executions)
-    return tried + paths.integer(job.retry_count, -1) + 1
-
-
-def _most(job: _Job) -> int:
-    if job.retry is True or job.retry is None:
-        return _RETRIES + 1
-    return 1 + paths.integer(job.retry)
-
-
-def _queue(value: bytes) -> str:
-    job = _read(value)
-    return "" if job is None else paths.text(job.queue)
 
 
 def _set(key: bytes) -> bytes:
@@ -380,33 +306,9 @@ def _holder(key: bytes) -> str:
     return "" if parts is None else name(parts[1])
 
 
-def _interrupted(value: bytes) -> bool:
-    job = _read(value)
-    return job is not None and bool(job.interrupted_count)
-
-
-def _in_hand(work: bytes) -> bytes | None:
-    """The job in what a heartbeat says of a thread."""
-    try:
-        payload = _work.decode(work).payload.encode()
-    except (*_UNREADABLE, UnicodeEncodeError):
-        return None
-    return payload if _read(payload) is not None else None
-
-
 def _milliseconds(score: bytes) -> int:
     """When it is due; -1 for a score that is no time."""
     try:
         return paths.when(float(score)) // 1_000_000 or -1
     except ValueError:
         return -1
-
-
-def _read(value: bytes) -> _Job | None:
-    if value[:1] != b"{":
-        return None
-    try:
-        job = _job.decode(value)
-    except _UNREADABLE:
-        return None
-    return job if job.jid and paths.is_array(job.args) else None

@@ -218,6 +218,7 @@ NAMES = {
     "WORKER_HOST": "redspan.worker.host",
     "WORKER_PID": "redspan.worker.pid",
     "END_INFERRED": "redspan.end.inferred",
+    "END_UNCERTAIN": "redspan.end.uncertain_ms",
     "PARENT_UNVERIFIED": "redspan.parent.unverified",
     "OUTCOME": "redspan.outcome",
     "BATCH_COUNT": "messaging.batch.message_count",
