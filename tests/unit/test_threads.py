@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any, cast
 
@@ -50,15 +51,15 @@ class Host:
         for number in range(workers):
             process = Process(f"host:{number}:0")
             for _ in range(threads):
-                self._later(self._random.randrange(SOON), lambda process=process: self._ask(process))
-            self._later(self._random.randrange(10 * S), lambda process=process: self._beat(process))
+                self._later(self._random.randrange(SOON), partial(self._ask, process))
+            self._later(self._random.randrange(10 * S), partial(self._beat, process))
 
     def run(self, jobs: int, gap: int) -> None:
         """Until all are done, and some heartbeats more."""
         at = S
         for number in range(jobs):
             at += self._random.randrange(gap)
-            self._later(at, lambda number=number: self._push(number))
+            self._later(at, partial(self._push, number))
         while len(self.ended) < jobs or self._now < max(self.ended.values()) + 30 * S:
             self._now, _, act = heapq.heappop(self._events)
             act()
@@ -75,14 +76,14 @@ class Host:
             return
         turn = next(self._numbers)
         self._waiting[turn] = (process, conn)
-        self._later(WAIT, lambda: self._nothing(turn))
+        self._later(WAIT, partial(self._nothing, turn))
 
     def _nothing(self, turn: int) -> None:
         if turn in self._waiting:
             process, conn = self._waiting.pop(turn)
             self.threads.empty()
             process.pool.append(conn)
-            self._later(self._random.randrange(SOON), lambda: self._ask(process))
+            self._later(self._random.randrange(SOON), partial(self._ask, process))
 
     def _push(self, number: int) -> None:
         if self._waiting:
@@ -110,7 +111,7 @@ class Host:
         process.pool.append(conn)
         process.busy.add(number)
         lasts = self._random.choice((MS, 20 * MS, 300 * MS, 5 * S, 20 * S))
-        self._later(self._random.randrange(lasts), lambda: self._done(process, number, delivery))
+        self._later(self._random.randrange(lasts), partial(self._done, process, number, delivery))
 
     def _done(self, process: Process, number: int, delivery: Delivery) -> None:
         process.busy.discard(number)
@@ -119,13 +120,13 @@ class Host:
             # It has failed, and that is on the wire.
             delivery.closed()
             self.told += 1
-        self._later(self._random.randrange(SOON), lambda: self._ask(process))
+        self._later(self._random.randrange(SOON), partial(self._ask, process))
 
     def _beat(self, process: Process) -> None:
         for number in process.busy:
             self.threads.lists(process.name, ("", 0, "", b"%d" % number, 0))
         self.over += self.threads.beats(process.name, self._now)
-        self._later(10 * S, lambda: self._beat(process))
+        self._later(10 * S, partial(self._beat, process))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
