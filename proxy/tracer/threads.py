@@ -97,15 +97,17 @@ class Threads:
 
     def asks(self, at: int, *, first: bool) -> list[Over]:
         """A thread asks; ``first``: nobody has asked on its connection before."""
+        # Something else has ended those that were not: then the questions were of those that are left.
+        left = bool(self._held) and self._done >= len(self._held)
+        over = self._end([*self._held.values()], at) if left else []
         if self._idle:
             self._idle -= 1
-            return []
+            return over
         if first:
             for held in self._held.values():
                 held.since, held.until = held.since or at, at
-            return []
-        if not self._held:
-            return []
+        if first or not self._held:
+            return over
         if len(self._held) == 1:
             # Whose questions there were before is known.
             self._asked.clear()

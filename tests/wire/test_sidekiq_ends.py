@@ -11,6 +11,7 @@ from proxy.tracer import attributes as a
 from tests.frameworks import sidekiq
 from tests.playbook import Line, Play, _perform, play
 from tests.wire.sidekiq_lines import (
+    JID,
     LOST,
     ONE,
     WORKER,
@@ -43,6 +44,14 @@ def test_it_is_the_process_that_counts_not_the_connection() -> None:
     (process,) = processes(run)
     # The first question was of the thread that had waited; the second one is that of the job's.
     assert process.end == run.events[-1].at
+
+
+def test_of_two_jobs_one_is_over_and_the_other_one_fails() -> None:
+    run = play(TWO + ask("b") + sent("ZADD", "retry", "1700000010.5", failed(), who="a") + ask("a"), sidekiq())
+    by_id = {process.job.fields.id: process for process in processes(run)}
+    assert (by_id["other"].end, by_id["other"].facts[a.STATUS]) == (run.events[-4].at, "success")
+    assert a.END_UNCERTAIN not in by_id["other"].facts
+    assert by_id[JID].error == "retry"
 
 
 def test_a_new_thread_ends_nothing() -> None:
