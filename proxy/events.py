@@ -50,15 +50,24 @@ class Op(IntEnum):
     a `START` to make it an attempt: until then, a `SCHEDULE` only puts the job back as it was.
     """
     START = 5
-    """The worker said that it begins (``number``: with which attempt, from 1)."""
+    """The worker said that it begins (``number``: with which attempt, from 1).
+
+    With a ``dest``: what will name the job's holder when it is acknowledged, if the `DEQUEUE` could not know.
+    """
     HEARTBEAT = 6
-    """The worker said that it lives (``number``: seconds it is good for; 0: taken back)."""
+    """The worker said that it lives (``number``: seconds it is good for; 0: taken back).
+
+    With a job: that it has it in hand; of a worker whose threads share its connections, one without ends the list.
+    """
     OUTCOME = 7
     """How the attempt ended is now known (``verdict``), but the job is still held: `ACK` follows."""
     SETTLE = 8
     """The attempt ended (``verdict``) and the job is no longer held."""
     ACK = 9
-    """No longer held by ``dest``, else ``key`` (``number``: how many; 0 means somebody took it away before)."""
+    """No longer held by ``dest``, else ``key`` (``number``: how many; 0 means somebody took it away before).
+
+    ``verdict``: how it ended, if nobody has said so before.
+    """
     RETRY = 10
     """Given back by its worker for another attempt; ``verdict`` is UNKNOWN if this one did not fail."""
     DEAD_LETTER = 11
@@ -89,6 +98,10 @@ class Op(IntEnum):
 
     How it ended (`SETTLE`, `RETRY`, a push) is told at once, or not at all: then it is ``verdict``, marked as inferred.
     """
+    ASK = 24
+    """One of a worker's threads, which share its connections, asks for its next job."""
+    EMPTY = 25
+    """There was none for it: it will ask again."""
 
 
 class Verdict(IntEnum):

@@ -18,9 +18,11 @@ from proxy.config import (
     LaravelSettings,
     ListSettings,
     MachinerySettings,
+    ResqueSettings,
     RqSettings,
     ScriptEntry,
     ScriptSettings,
+    SidekiqSettings,
     StreamSettings,
     StreaqSettings,
     TaskiqSettings,
@@ -39,8 +41,10 @@ from proxy.frameworks.huey import Huey
 from proxy.frameworks.laravel import Laravel
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.machinery import Machinery
+from proxy.frameworks.resque import Resque
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.script import Script
+from proxy.frameworks.sidekiq import Sidekiq
 from proxy.frameworks.streams import Streams
 from proxy.frameworks.streaq import Streaq
 from proxy.frameworks.taskiq import Taskiq
@@ -132,3 +136,11 @@ def machinery(**options: Any) -> Machinery:
 
 def gocraft_work(**options: Any) -> GocraftWork:
     return GocraftWork(GocraftWorkSettings(**options))
+
+
+def sidekiq(**options: Any) -> Sidekiq:
+    return Sidekiq(SidekiqSettings(**options))
+
+
+def resque(**options: Any) -> Resque:
+    return Resque(ResqueSettings(**options))

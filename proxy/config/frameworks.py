@@ -293,6 +293,14 @@ class GocraftWorkSettings(FrameworkSettings, frozen=True):
     """gocraft/work, whatever its namespace. Nothing is ever written into its jobs."""
 
 
+class SidekiqSettings(FrameworkSettings, frozen=True):
+    """Sidekiq, whatever its namespace."""
+
+
+class ResqueSettings(FrameworkSettings, frozen=True):
+    """Resque, whatever its namespace."""
+
+
 _RENAMED: Final = {
     "go_redis_work_queue": "go-redis-work-queue",
     "bee_queue": "bee-queue",
@@ -343,6 +351,10 @@ class Frameworks(Section, frozen=True, rename=_RENAMED):
     """machinery, with Redis as its broker."""
     gocraft_work: GocraftWorkSettings = GocraftWorkSettings()
     """gocraft/work."""
+    sidekiq: SidekiqSettings = SidekiqSettings()
+    """Sidekiq."""
+    resque: ResqueSettings = ResqueSettings()
+    """Resque."""
 
     def conflicts(self) -> Iterator[Conflict]:
         """Queues that would not be traced: another role takes their keys first."""

@@ -60,6 +60,8 @@ class End(IntEnum):
     ACK = 1
     NEXT_POP = 2
     NONE = 3
+    THREADS = 4
+    """Nobody says so: a thread of the worker, whose connections they all share, asks for its next job."""
 
 
 class Identity(msgspec.Struct, frozen=True, gc=False):
@@ -99,6 +101,8 @@ class Fields(msgspec.Struct, frozen=True, gc=False):
     worker: str = ""
     handle: str = ""
     """What its acknowledgement will name it by (`Operation.ref`), where that is not its id."""
+    fails_silently: bool = False
+    """If it fails, nothing on the wire says so."""
 
 
 class Operation(msgspec.Struct, gc=False):

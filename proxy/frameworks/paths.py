@@ -37,6 +37,10 @@ def at(job: object, path: str) -> object:
     return job
 
 
+def is_array(raw: msgspec.Raw) -> bool:
+    return bytes(memoryview(raw)[:1]) == b"["
+
+
 def text(found: object) -> str:
     """A scalar as text, at most 1,024 characters; empty for null, objects and arrays."""
     if isinstance(found, str):
@@ -112,5 +116,10 @@ def reduce(value: bytes, names: Iterable[str]) -> bytes:
         job = _raw_members.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return b""
-    kept = msgspec.json.encode({name: job[name] for name in names if name in job})
+    return fitting({name: job[name] for name in names if name in job})
+
+
+def fitting(job: Mapping[str, object]) -> bytes:
+    """It as JSON, if that fits an event; else nothing."""
+    kept = msgspec.json.encode(job)
     return kept if len(kept) <= VALUE_LIMIT else b""

@@ -19,8 +19,10 @@ from proxy.frameworks.huey import Huey
 from proxy.frameworks.laravel import Laravel
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.machinery import Machinery
+from proxy.frameworks.resque import Resque
 from proxy.frameworks.rq import Rq
 from proxy.frameworks.script import Script
+from proxy.frameworks.sidekiq import Sidekiq
 from proxy.frameworks.streams import Streams
 from proxy.frameworks.streaq import Streaq
 from proxy.frameworks.taskiq import Taskiq
@@ -48,6 +50,8 @@ _KNOWN: Final[Mapping[str, Callable[[Any], Framework]]] = {
     "asynq": Asynq,
     "machinery": Machinery,
     "gocraft_work": GocraftWork,
+    "sidekiq": Sidekiq,
+    "resque": Resque,
 }
 
 

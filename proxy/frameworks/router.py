@@ -60,8 +60,9 @@ class _Circle:
             if len(self.known) >= _REMEMBERED:
                 self.known.clear()
             owners = tuple([framework for framework in self._frameworks if framework.role(key) is not None])
-            if not owners and learned.get(key) in self._frameworks:
-                owners = (learned[key],)
+            taught = learned.get(key)
+            if taught in self._frameworks and taught not in owners:
+                owners = (*owners, learned[key])
             self.known[key] = owners
         return owners
 
@@ -150,9 +151,6 @@ class Router:
                     intent = framework.read(name, args)
                     if intent is not None:
                         return intent
-                if name not in PUSHES:
-                    return None
-                # A list's name can be like one of a framework's that has another use for it.
                 break
         return self._recognise(name, args) if self._heads else None
 

@@ -42,7 +42,8 @@ _RESULT: Final = {
     Carry.DERIVED: "derived",
     Carry.NONE: "none",
 }
-_WORDS: Final = {op: op.name.lower() for op in Op}
+_WORDS: Final = {op: op.name.lower() for op in Op if op not in (Op.ASK, Op.EMPTY)}
+"""What happens to jobs; not that somebody waits for one."""
 _QUEUES: Final = 200
 """Label values of ``queue`` before the rest is counted as ``other``."""
 
@@ -76,7 +77,7 @@ class Counters:
 
     def job(self, event: JobEvent) -> None:
         """Count an operation that took effect, by framework, queue and kind."""
-        if event.outcome is Outcome.ERROR:
+        if event.outcome is Outcome.ERROR or event.op not in _WORDS:
             return
         queue = event.queue
         if queue not in self._queues:

@@ -86,7 +86,9 @@ class Reporter:
 
     def pops(self, framework: Framework, db: int, now: int) -> None:
         """The client asks for a job: where nothing else ends one, this ends the one it had."""
-        if self._popping and framework in self._popping:
+        if framework.end is End.THREADS:
+            self._emit(JobEvent(Op.ASK, framework.name, self._conn, db, now, now, b"", ""))
+        elif self._popping and framework in self._popping:
             self._popping.discard(framework)
             self._emit(JobEvent(Op.NEXT_POP, framework.name, self._conn, db, now, now, b"", ""))
 

@@ -20,6 +20,7 @@ from proxy.tracer.index import Index
 from proxy.tracer.jobs import Delivery, Description, Job, JobKey, Jobs, Status
 from proxy.tracer.measures import Measures
 from proxy.tracer.span import JobFacts, Kind, Link, Operation, Span, Value
+from proxy.tracer.threads import Threads
 
 KEY_LIMIT: Final = 1024
 """Bytes of a key that a span shows."""
@@ -122,6 +123,10 @@ class Book:
         """Deliveries whose dequeue span waits, and until when."""
         self.over: Final[deque[tuple[int, Job, Delivery]]] = deque()
         """Deliveries that are over, and until when somebody may say how they ended."""
+        self.threads: Final[OrderedDict[tuple[str, int, str, str], Threads]] = OrderedDict()
+        """By upstream, database, framework and host of the worker."""
+        self.asking: Final[dict[tuple[int, int], Threads]] = {}
+        """By connection that a thread has asked on."""
         self.handles: Final[dict[tuple[str, int, str, bytes], JobKey]] = {}
         """Names that jobs which are held go by until they are acknowledged."""
         self.descriptions: Final[OrderedDict[JobKey, Description]] = OrderedDict()
@@ -186,9 +191,21 @@ class Book:
         if delivery.open:
             delivery.open = False
             self.measures.flight(label(delivery.facts), -int(delivery.counted))
+            if delivery.closed is not None:
+                delivery.closed()
         if delivery.handle is not None:
             self.handles.pop(delivery.handle, None)
             delivery.handle = None
+
+    def hold(self, job: Job, delivery: Delivery, dest: bytes) -> None:
+        """Only now it is known what will name the delivery when it is acknowledged."""
+        if delivery.handle is not None:
+            self.handles.pop(delivery.handle, None)
+        delivery.dest, delivery.handle = dest, (*job.key[:3], dest)
+        self.handles[delivery.handle] = job.key
+        if not delivery.counted:
+            delivery.counted = True
+            self.measures.flight(label(delivery.facts), 1)
 
     def recover(self, seen: Seen) -> Carried:
         """The context that the job's value holds, or that follows from its identity."""

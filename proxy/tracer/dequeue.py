@@ -6,6 +6,7 @@ from proxy.context.traceparent import SpanContext
 from proxy.events import Op, Outcome, Verdict
 from proxy.frameworks.base import End
 from proxy.tracer import attributes as a
+from proxy.tracer import silence
 from proxy.tracer.book import HOLD, KEY_LIMIT, Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
 from proxy.tracer.note import has_own_id, note
@@ -90,7 +91,7 @@ def dequeue(book: Book, seen: Seen) -> None:
         delivery.handle = (*job.key[:3], seen.fields.handle.encode(errors="replace"))
         book.handles[delivery.handle] = job.key
     book.expect(seen, delivery)
-    _give(book, job, delivery, span, undelivered=event.outcome is Outcome.UNDELIVERED)
+    _give(book, seen, job, delivery, span, undelivered=event.outcome is Outcome.UNDELIVERED)
 
 
 def _stay(job: Job, stored: SpanContext | None, *, own: bool) -> Waiting | None:
@@ -105,7 +106,7 @@ def _stay(job: Job, stored: SpanContext | None, *, own: bool) -> Waiting | None:
     return job.waiting.pop(at) if job.waiting else None
 
 
-def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: bool) -> None:
+def _give(book: Book, seen: Seen, job: Job, delivery: Delivery, span: Span, *, undelivered: bool) -> None:
     job.status = Status.RUNNING
     if undelivered:
         span.error = span.facts[a.OUTCOME] = "undelivered"
@@ -121,6 +122,8 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
         book.measures.flight(label(span.job), int(delivery.counted))
         if delivery.framework.end is End.NEXT_POP:
             book.popped.setdefault(delivery.conn, []).append((job, delivery))
+        elif delivery.framework.end is End.THREADS and not delivery.dest and delivery.open:
+            silence.taken(book, seen, job, delivery)
     book.note(job, span)
     if not delivery.paired or delivery.claimed:
         delivery.dequeue = span

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Final
 
@@ -119,6 +119,8 @@ class Delivery(msgspec.Struct, gc=False):
     """How it ended, if nobody says more, now that it is over."""
     dequeue: Span | None = None
     """The dequeue span, while it waits for its enqueue to be heard of."""
+    closed: Callable[[], None] | None = None
+    """Told once it is not open any more."""
 
 
 _KEEP_OVER: Final = 2 * 10**9

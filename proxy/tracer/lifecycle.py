@@ -9,8 +9,8 @@ span       is made
 enqueue    by ENQUEUE, at once
 dequeue    by DEQUEUE; where nothing is known of the enqueue yet, it is held for `HOLD` and starts no earlier than that
 process    by what ends the delivery: ACK, SETTLE, RETRY, RECLAIM, NEXT_POP; or, without a processing list, by OUTCOME,
-           DEAD_LETTER or the push of the retry; or `HOLD` after OVER.  Never by expiry: an end that nobody saw is not
-           made up.
+           DEAD_LETTER or the push of the retry; or `HOLD` after OVER; or as `proxy.tracer.threads` concludes.  Never by
+           expiry: an end that nobody saw is not made up.
 purge      by PURGE
 ========== ===============================================================================================
 """
@@ -24,9 +24,9 @@ from proxy.context.carry import Carrier
 from proxy.context.sampling import Rates
 from proxy.context.traceparent import unpack
 from proxy.events import Connection, JobEvent, Op, Record, Verdict
-from proxy.frameworks.base import Framework
+from proxy.frameworks.base import End, Framework
 from proxy.tracer import attributes as a
-from proxy.tracer import settle
+from proxy.tracer import settle, silence
 from proxy.tracer.book import HOLD, Book, Policy, Seen, label
 from proxy.tracer.dequeue import claim, dequeue
 from proxy.tracer.enqueue import enqueue, schedule
@@ -60,12 +60,14 @@ class Lifecycle:
     def gap(self, worker: int, count: int) -> None:
         """``count`` records of this worker were lost."""
         self._book.measures.lost_events += count
+        silence.gap(self._book)
 
     def worker_gone(self, worker: int, now: int) -> list[Span]:
         """A relay worker has died, and its connections with it."""
         for conn in [conn for conn in self._book.connections if conn[0] == worker]:
             settle.next_pop(self._book, conn, now, None)
             del self._book.connections[conn]
+            self._book.asking.pop(conn, None)
         return self._finished()
 
     def tick(self, now: int) -> list[Span]:
@@ -100,6 +102,9 @@ class Lifecycle:
         if event.op is Op.NEXT_POP:
             settle.next_pop(book, conn, event.at, framework)
             return
+        if event.op in (Op.ASK, Op.EMPTY):
+            silence.asked(book, conn, event, framework)
+            return
         handler = _HANDLERS.get(event.op)
         if handler is not None:
             context = unpack(event.context) if event.context else None
@@ -128,6 +133,7 @@ class Lifecycle:
         else:
             settle.next_pop(self._book, conn, record.at, None)
             self._book.connections.pop(conn, None)
+            self._book.asking.pop(conn, None)
 
 
 def _move(book: Book, seen: Seen) -> None:
@@ -150,9 +156,17 @@ def _move(book: Book, seen: Seen) -> None:
     job.status = Status.ENQUEUED
 
 
+def _start(book: Book, seen: Seen) -> None:
+    settle.start(book, seen)
+    if seen.framework.end is End.THREADS:
+        silence.kept(book, seen)
+
+
 def _heard(book: Book, seen: Seen) -> None:
     if seen.event.value:
         book.known(seen)
+    if seen.framework.end is End.THREADS:
+        silence.beaten(book, seen)
 
 
 def _purge(book: Book, seen: Seen) -> None:
@@ -179,7 +193,7 @@ _HANDLERS: Final[dict[Op, Callable[[Book, Seen], None]]] = {
     Op.RECLAIM: settle.reclaim,
     Op.CANCEL: settle.cancel,
     Op.DESCRIBE: describe,
-    Op.START: settle.start,
+    Op.START: _start,
     Op.OVER: settle.over,
     Op.RETRY: settle.retry,
     Op.MOVE: _move,

@@ -79,6 +79,8 @@ def start(book: Book, seen: Seen) -> None:
         if seen.event.number > 0:
             _count(job, delivery, seen.event.number - 1)
         delivery.worker = seen.event.worker or delivery.worker
+        if seen.event.dest:
+            book.hold(job, delivery, seen.event.dest)
 
 
 def _count(job: Job, delivery: Delivery, attempt: int) -> None:
@@ -178,7 +180,7 @@ def ack(book: Book, seen: Seen) -> None:
     if not event.number:
         delivery.verdict, delivery.error = Verdict.FAILURE, "ack_lost"
     elif delivery.verdict is Verdict.NONE:
-        delivery.verdict = seen.framework.acked
+        delivery.verdict = event.verdict or seen.framework.acked
         delivery.error = "poison" if delivery.verdict is Verdict.FAILURE else ""
     end(book, job, delivery, event.done)
 
@@ -206,7 +208,8 @@ def next_pop(book: Book, conn: tuple[int, int], at: int, framework: Framework | 
             end(book, job, delivery, at, inferred=True)
 
 
-def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = False) -> None:
+def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = False, uncertain: int = 0) -> None:
+    """``uncertain``: ns by which it may have ended before ``at``."""
     book.close(delivery)
     book.release(delivery)
     if delivery.status is Status.RUNNING:
@@ -221,7 +224,8 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
     held = not delivery.started and begun < facts.fields.held_until <= last
     if held:
         begun = facts.fields.held_until
-    book.measures.processed(label(facts), last - begun)
+    if not uncertain:
+        book.measures.processed(label(facts), last - begun)
     if job.entry is not None and delivery.worker:
         job.entry.worker = delivery.worker
     if facts.framework in book.policy.without_process:
@@ -249,6 +253,8 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
         span.facts[a.START_INFERRED] = True
     if inferred:
         span.facts[a.END_INFERRED] = True
+    if uncertain:
+        span.facts[a.END_UNCERTAIN] = uncertain / 1e6
     book.spans.append(span)
     book.note(job, span)
 

@@ -63,6 +63,14 @@ LARAVEL: Final[dict[str, Any]] = {
     "id": MD5,
     "attempts": 0,
 }
+SIDEKIQ: Final[dict[str, Any]] = {
+    "retry": True,
+    "queue": "mails",
+    "args": [1, 2],
+    "class": "Mailer",
+    "jid": "5ea345c7008fe7e615b82f47",
+    "created_at": 1700000000.25,
+}
 DISPATCH: Final = "return redis.call('RPUSH', KEYS[1] .. ':' .. ARGV[3], ARGV[10])"
 
 
@@ -188,6 +196,29 @@ def go() -> Iterator[Command]:
     yield from lists("app:mail", json.dumps(GOCRAFT))
 
 
+def rubies() -> Iterator[Command]:
+    """Keys of Sidekiq's and Resque's without their jobs, and their jobs under other keys."""
+    whole, bare = json.dumps(SIDEKIQ), json.dumps({"class": "Mailer", "args": [1]})
+    for name in ("class", "args", "jid"):
+        for key in ("queue:mails", "shop:queue:mails", "resque:queue:mails"):
+            yield from lists(key, without(SIDEKIQ, name))
+        for key in ("schedule", "retry", "dead"):
+            yield ("ZADD", key, 1700000000, without(SIDEKIQ, name))
+            yield ("ZREM", key, without(SIDEKIQ, name))
+    for key in ("queues:mails", "myqueue:mails", "queue", "jobs"):
+        for value in (whole, bare):
+            yield from lists(key, value)
+    yield ("RPUSH", "resque:queue:mails", json.dumps({"class": "Mailer", "args": [1], "priority": 3}))
+    yield ("LPOP", "resque:queue:mails")
+    yield ("BRPOP", "queue:mails", "queue:low", 2)
+    yield ("RPUSH", "resque:failed", bare)
+    yield ("SET", "resque:worker:host:1:mails", bare)
+    yield ("DEL", "worker:host")
+    yield ("HSET", "cart:7:0123456789ab", "busy", "0")
+    yield ("SREM", "processes", "7")
+    yield ("ZADD", "schedules", 1700000000, whole)
+
+
 def caches() -> Iterator[Command]:
     """Plain JSON under any key, also beside the keys of frameworks."""
     keys = ("cache:7", MD5, UUID, "rq:cache", "huey.cache", "celery-cache", "streaq:", "unacked:7", "jobqueue:cache")
@@ -207,5 +238,5 @@ def caches() -> Iterator[Command]:
 
 
 def commands() -> Iterator[Command]:
-    for some in (celery, dramatiq, taskiq, rq, bulls, go, laravel, caches):
+    for some in (celery, dramatiq, taskiq, rq, bulls, go, laravel, rubies, caches):
         yield from some()

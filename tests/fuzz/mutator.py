@@ -36,6 +36,11 @@ SENT = b"\x94\xa7bull:q:\xa0\xa1n\x01"
 """The MessagePack that a job of BullMQ is sent with."""
 PAYLOAD = b'{"uuid":"%d","displayName":"J","job":"J@call","maxTries":2,"data":{},"id":"%d","attempts":1}'
 """Of a job of Laravel."""
+RUBY = (
+    b'{"retry":true,"queue":"q","class":"C","args":[%d],"jid":"%d","created_at":1.5}',
+    b'{"class":"C","args":[%d,%d]}',
+)
+"""Jobs of Sidekiq and of Resque."""
 PICKLES = (
     b"\x80\x05\x8c\rhuey.registry\x94\x8c\x07Message\x94\x93\x94(\x8c\x02%d\x94\x8c\x01f\x94NK\x00K\x00NNNt\x94\x81.",
     b"\x80\x04}\x94(\x8c\x01t\x94N\x8c\x01f\x94\x8c\x01g\x94\x8c\x01a\x94)\x8c\x02et\x94\x8a\x06123456u.%d",
@@ -146,6 +151,7 @@ class Mutator:
                 lambda: encode([b"ZADD", b"queues:q:delayed", b"1", payload]),
                 lambda: encode([b"ZREM", b"queues:q:reserved", payload]),
                 lambda: encode([b"HMSET", b"horizon:%036d" % number, b"status", b"failed"]),
+                lambda: encode(self._ruby(pick(RUBY) % (number, number))),
                 lambda: encode([b"HGET", b"bq:q:jobs", b"1"]),
                 lambda: encode([b"RPUSH", b"any", SIGNATURE % number]),
                 lambda: encode([b"BLPOP", b"any", b"1"]),
@@ -176,6 +182,30 @@ class Mutator:
             )
         )()
 
+    def _ruby(self, job: bytes) -> list[bytes]:
+        work = b'{"queue":"q","run_at":"1","payload":%s}' % job
+        failed = b'{"payload":%s,"exception":"E","worker":"h:1:q","queue":"q","failed_at":"1"}' % job
+        return self._random.choice(
+            (
+                [self._random.choice((b"LPUSH", b"RPUSH")), b"resque:queue:q", *[job] * self._random.choice((0, 1, 2))],
+                [b"ZADD", self._random.choice((b"schedule", b"ns:retry", b"dead")), b"1700000000.5", job, b"2", job],
+                [b"ZADD", b"retry", b"x", job],
+                [b"BRPOP", b"queue:q", b"2"],
+                [b"LPOP", b"queue:q"],
+                [b"EVALSHA", b"sha", b"1", b"schedule", b"1700000000.5"],
+                [b"LMOVE", b"queue:q", b"queue:sq|h:1:0|q", b"RIGHT", b"LEFT"],
+                [b"RPOP", b"working:queue:q:h:1:0a"],
+                [b"LREM", self._random.choice((b"queue:sq|h:1:0|q", b"queue:q")), b"1", job],
+                [b"LPUSH", b"working:queue:q:h:1:0a", job],
+                [b"HSET", b"h:1:0123456789ab:work", b"t", b'{"payload":"{}"}'],
+                [b"HSET", b"h:1:0123456789ab", b"busy", b"1"],
+                [b"SREM", b"processes", b"h:1:0123456789ab"],
+                [b"SET", b"resque:worker:h:1:q", work],
+                [b"DEL", b"resque:worker:h:1:q"],
+                [b"RPUSH", b"resque:failed", failed],
+            )
+        )
+
     def _script(self, words: Sequence[bytes], *args: bytes, base: bytes = b"bull:q:") -> bytes:
         keys = [base + word for word in words]
         count = self._random.choice((len(keys), len(keys), len(keys) + 1, 0))
@@ -198,6 +228,7 @@ class Mutator:
                 WORK % number,
                 ASYNQ,
                 pick(PICKLES) % number,
+                pick(RUBY) % (number, number),
                 b"x" * number,
             )
         )

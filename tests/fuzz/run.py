@@ -26,8 +26,10 @@ from tests.frameworks import (
     laravel,
     lists,
     machinery,
+    resque,
     rq,
     script,
+    sidekiq,
     streams,
     streaq,
     taskiq,
@@ -70,10 +72,10 @@ class Fuzz:
         self.records = 0
         observed = (streams(queues=("stream",), inject=False), rq(inject=False), huey(), arq(), streaq())
         scripted = (bullmq(inject=False), bull(inject=False), bee_queue(inject=False), laravel())
-        scripted += (script(*ENTRIES, inject=True), asynq(inject=False))
-        go = (machinery(), gocraft_work())
+        others = (script(*ENTRIES, inject=True), asynq(inject=False), machinery(), gocraft_work(), sidekiq(), resque())
+        own = (lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq())
         self._context = RelayContext(
-            Router((lists(), *observed, go_redis_work_queue(), celery(), dramatiq(), taskiq(), *scripted, *go)),
+            Router((*own, *scripted, *others)),
             Carrier(Deriver(), Ids()),
             Rates(lambda queue, key: 1.0),
             self._emit,

@@ -219,6 +219,7 @@ NAMES = {
     "WORKER_PID": "redspan.worker.pid",
     "START_INFERRED": "redspan.start.inferred",
     "END_INFERRED": "redspan.end.inferred",
+    "END_UNCERTAIN": "redspan.end.uncertain_ms",
     "PARENT_UNVERIFIED": "redspan.parent.unverified",
     "OUTCOME": "redspan.outcome",
     "BATCH_COUNT": "messaging.batch.message_count",

@@ -20,7 +20,7 @@ from proxy.config import Listener, Settings
 ROOT = Path(__file__).parents[2]
 TRACED = (
     "go-redis-work-queue, celery, rq, huey, dramatiq, taskiq, bullmq, arq, streaq, bull, bee-queue, laravel, asynq, "
-    "machinery, gocraft-work"
+    "machinery, gocraft-work, sidekiq, resque"
 )
 """What is looked for without being told."""
 
