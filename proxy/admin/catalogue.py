@@ -70,7 +70,7 @@ OPERATIONS: Final = (
 )
 SPANS_DROPPED: Final = ("buffer_full", "export_failed", "rejected", "shutdown")
 
-DECISIONS: Final = ("sampled", "not_sampled", "tail", "thinned", "limited")
+DECISIONS: Final = ("sampled", "not_sampled", "tail", "thinned", "queue_limited", "limited")
 
 _QUEUE: Final = ("framework", "queue")
 _MESSAGING: Final = ("messaging_system", "messaging_destination_name", "messaging_operation_name")

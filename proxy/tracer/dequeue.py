@@ -148,10 +148,9 @@ def too_old(book: Book, seen: Seen, waiting: Waiting | None) -> bool:
 
 def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | None) -> None:
     event, fields = seen.event, seen.fields
-    queue = label(span.job)
-    depth = book.measures.depth.get(queue)
+    depth = book.measures.depth_at(span.job)
     if depth:
-        book.measures.depth_is(queue, depth - 1)
+        book.measures.depth_is(span.job, depth - 1)
         span.facts[a.DEPTH] = depth - 1
     if waiting is not None:
         span.start = max(span.start, min(waiting.since, span.end))

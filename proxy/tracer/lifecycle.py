@@ -27,7 +27,7 @@ from proxy.events import Connection, JobEvent, Op, Record, Verdict
 from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
 from proxy.tracer import settle
-from proxy.tracer.book import HOLD, Book, Policy, Seen, label
+from proxy.tracer.book import HOLD, Book, Policy, Seen
 from proxy.tracer.dequeue import claim, dequeue
 from proxy.tracer.enqueue import enqueue, schedule
 from proxy.tracer.index import Index
@@ -150,10 +150,10 @@ def _heard(book: Book, seen: Seen) -> None:
 
 def _purge(book: Book, seen: Seen) -> None:
     span = seen.span(Operation.PURGE, Kind.CLIENT, book.begin(seen), book.ids.span_id())
-    depth = book.measures.depth.get(label(span.job))
+    depth = book.measures.depth_at(span.job)
     if depth is not None:
         span.facts[a.PURGED] = depth
-        book.measures.depth_is(label(span.job), 0)
+        book.measures.depth_is(span.job, 0)
     if seen.event.verdict is Verdict.UNKNOWN:
         span.facts[a.OUTCOME] = "unknown"
     book.name_client(seen, span)

@@ -6,11 +6,16 @@ from bisect import bisect_left
 from collections import deque
 from typing import Final
 
+from proxy.tracer.span import JobFacts
+
 BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0)
 """Seconds. The first fourteen are those that the messaging conventions advise; jobs last longer."""
 
 Label = tuple[str, str]
 """Framework and queue."""
+
+Place = tuple[str, str, str, int, str]
+"""One key of a queue: framework and queue, and where it is: upstream, database, key."""
 
 _LABELS: Final = 1000
 _RECENT: Final = 200
@@ -38,7 +43,7 @@ class Measures:
         self.wait: dict[Label, Histogram] = {}
         self.process: dict[Label, Histogram] = {}
         self.in_flight: dict[Label, int] = {}
-        self.depth: dict[Label, int] = {}
+        self._depth: dict[Place, int] = {}
         self.evicted = 0
         """Jobs forgotten because there were too many."""
         self.orphans = 0
@@ -63,5 +68,23 @@ class Measures:
         label = self._label(self.in_flight, label)
         self.in_flight[label] = max(0, self.in_flight.get(label, 0) + change)
 
-    def depth_is(self, label: Label, depth: int) -> None:
-        self.depth[self._label(self.depth, label)] = depth
+    def depth_is(self, facts: JobFacts, depth: int) -> None:
+        place = _place(facts)
+        if place in self._depth or len(self._depth) < _LABELS:
+            self._depth[place] = depth
+
+    def depth_at(self, facts: JobFacts) -> int | None:
+        """How many wait under the key; None: that is not known."""
+        return self._depth.get(_place(facts))
+
+    @property
+    def depth(self) -> dict[Label, int]:
+        """How many wait, under all keys of a queue: of each priority, in each database."""
+        sums: dict[Label, int] = {}
+        for place, depth in self._depth.items():
+            sums[place[:2]] = sums.get(place[:2], 0) + depth
+        return sums
+
+
+def _place(facts: JobFacts) -> Place:
+    return (facts.framework, facts.queue, facts.upstream, facts.db, facts.key)

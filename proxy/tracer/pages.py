@@ -26,7 +26,8 @@ def admin_server(tracer: Tracer) -> AdminServer:
     """Serves the pages about this tracer."""
     frameworks = [framework.name for framework in assembly.frameworks(tracer.settings)]
     collector = TracerCollector(tracer.snapshots.values, frameworks)
-    collector.queues = Queues(mask=tracer_assembly.redaction(tracer.settings).text)
+    rule = tracer_assembly.redaction(tracer.settings)
+    collector.queues = Queues(mask=rule.text)
     collector.sources = (
         lambda reading: _own(tracer, reading),
         lambda reading: _jobs(tracer, reading, collector.queues),
@@ -38,6 +39,7 @@ def admin_server(tracer: Tracer) -> AdminServer:
         tracer.lifecycle.measures,
         time.time_ns,
         service=settings.tracing.service_name or "redspan",
+        rule=rule,
     )
     guard = Middleware(Guard, bind=settings.admin.bind_address, token_file=settings.admin.token_file)
     routes = [*api_routes(views), *ui_routes()]
