@@ -9,12 +9,14 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from proxy import __version__
 from proxy.admin.catalogue import (
@@ -37,26 +39,45 @@ _OTHER: Final = "other"
 _SENT: Final = ("enqueue", "schedule")
 
 
+Examples: TypeAlias = Mapping[int, tuple[bytes, float, int]]
+"""By bucket a trace to look at: its id, what was measured (seconds), when (ns)."""
+
+
 class Histogram(Protocol):
     """`proxy.tracer.measures.Histogram`."""
 
     counts: list[int]
     total: float
 
+    @property
+    def examples(self) -> Examples: ...
+
 
 class Timing:
     """One histogram's numbers: ``counts`` per bucket, the last above all ``bounds`` (seconds)."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "examples", "total")
 
-    def __init__(self, bounds: Sequence[float], counts: Sequence[int], total: float) -> None:
+    def __init__(self, bounds: Sequence[float], counts: Sequence[int], total: float, examples: Examples) -> None:
         self.bounds = bounds
         self.counts = list(counts)
         self.total = total
+        self.examples = examples
 
-    def add(self, counts: Sequence[int], total: float) -> None:
+    def add(self, counts: Sequence[int], total: float, examples: Examples) -> None:
         self.counts = [one + other for one, other in zip(self.counts, counts, strict=True)]
         self.total += total
+        self.examples = {**self.examples, **examples}
+
+    def buckets(self) -> Iterator[tuple[str, float] | tuple[str, float, Exemplar]]:
+        """Each one's bound, how many are no larger, and one of those in it."""
+        for number, count in enumerate(accumulate(self.counts)):
+            bound = str(self.bounds[number]) if number < len(self.bounds) else "+Inf"
+            if number in self.examples:
+                trace_id, seconds, at = self.examples[number]
+                yield bound, count, Exemplar({"trace_id": trace_id.hex()}, seconds, at / 1e9)
+            else:
+                yield bound, count
 
 
 class Reading:
@@ -70,12 +91,25 @@ class Reading:
         series = self.numbers.setdefault(name, {})
         series[labels] = series.get(labels, 0) + value
 
-    def time(self, name: str, labels: Labels, bounds: Sequence[float], counts: Sequence[int], total: float) -> None:
+    def most(self, name: str, labels: Labels, value: float) -> None:
+        """The largest of several."""
+        series = self.numbers.setdefault(name, {})
+        series[labels] = max(series.get(labels, value), value)
+
+    def time(
+        self,
+        name: str,
+        labels: Labels,
+        bounds: Sequence[float],
+        counts: Sequence[int],
+        total: float,
+        examples: Examples = MappingProxyType({}),
+    ) -> None:
         series = self.timings.setdefault(name, {})
         if labels in series:
-            series[labels].add(counts, total)
+            series[labels].add(counts, total, examples)
         else:
-            series[labels] = Timing(bounds, counts, total)
+            series[labels] = Timing(bounds, counts, total, examples)
 
 
 Source: TypeAlias = Callable[[Reading], None]
@@ -174,8 +208,8 @@ class TracerCollector(RelayCollector):
             elif event == "dequeue":
                 reading.add("messaging_client_consumed_messages_total", (_system(framework), queue, event), count)
         for (framework, queue), timing in reading.timings.get("redspan_job_process_seconds", {}).items():
-            labels = (_system(framework), queue, "process")
-            reading.time("messaging_process_duration_seconds", labels, timing.bounds, timing.counts, timing.total)
+            name, labels = "messaging_process_duration_seconds", (_system(framework), queue, "process")
+            reading.time(name, labels, timing.bounds, timing.counts, timing.total, timing.examples)
 
 
 def by_queue(
@@ -184,7 +218,7 @@ def by_queue(
     """Histograms by framework and queue into a reading."""
     for (framework, queue), histogram in known.items():
         labels = (framework, queues.name(framework, queue))
-        reading.time(name, labels, bounds, histogram.counts, histogram.total)
+        reading.time(name, labels, bounds, histogram.counts, histogram.total, histogram.examples)
 
 
 def render(collector: Collector, accept: str) -> tuple[bytes, str]:
@@ -206,10 +240,7 @@ def _family(metric: Metric, reading: Reading) -> Family:
     if metric.kind == "histogram":
         histogram = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
         for labels, timing in sorted(reading.timings.get(metric.name, {}).items()):
-            cumulative = accumulate(timing.counts)
-            bounds = (*map(str, timing.bounds), "+Inf")
-            buckets = list(zip(bounds, cumulative, strict=True))
-            histogram.add_metric(_safe(labels), buckets, timing.total)
+            histogram.add_metric(_safe(labels), list(timing.buckets()), timing.total)
         return histogram
     series = sorted(reading.numbers.get(metric.name, {}).items())
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily

@@ -110,6 +110,7 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
     if undelivered:
         span.error = span.facts[a.OUTCOME] = "undelivered"
         book.close(delivery)
+        book.measures.ended(label(span.job), "undelivered")
         job.status = Status.LOST
     else:
         job.delivered(delivery)

@@ -27,12 +27,12 @@ from proxy.events import Connection, JobEvent, Op, Record, Verdict
 from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
 from proxy.tracer import settle
-from proxy.tracer.book import HOLD, Book, Policy, Seen
+from proxy.tracer.book import HOLD, Book, Policy, Seen, label
 from proxy.tracer.dequeue import claim, dequeue
 from proxy.tracer.enqueue import enqueue, schedule
 from proxy.tracer.index import Index
 from proxy.tracer.jobs import Status, Waiting
-from proxy.tracer.measures import Measures
+from proxy.tracer.measures import Label, Measures
 from proxy.tracer.reference import complete, describe, forget_descriptions
 from proxy.tracer.span import Kind, Operation, Span
 
@@ -44,6 +44,14 @@ class Lifecycle:
     @property
     def measures(self) -> Measures:
         return self._book.measures
+
+    def longest(self, now: int) -> dict[Label, float]:
+        """How long, in seconds, the job has been worked on that somebody has had for longest, by queue."""
+        longest: dict[Label, float] = {}
+        for one in self._book.jobs.held():
+            queue, lasts = label(one.facts), (now - (one.started or one.at)) / 1e9
+            longest[queue] = max(longest.get(queue, 0.0), lasts)
+        return longest
 
     @property
     def index(self) -> Index:

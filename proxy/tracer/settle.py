@@ -11,10 +11,19 @@ from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
 from proxy.tracer.book import HOLD, Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status
+from proxy.tracer.measures import End
 from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
 
 _GIVEN_BACK: Final = (Op.RETRY, Op.RECLAIM)
 """After these somebody else may have the job before they are heard of."""
+_ENDS: Final[dict[str, End]] = {
+    "retry": "retry",
+    "dead_letter": "dead_letter",
+    "ack_lost": "ack_lost",
+    "reclaimed": "taken_over",
+    "redelivered": "taken_over",
+}
+"""By ``error.type`` of the process span."""
 _STATUS: Final = {Verdict.SUCCESS: Status.SUCCEEDED, Verdict.FAILURE: Status.FAILED}
 
 
@@ -219,6 +228,7 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
     begun = delivery.started or delivery.at
     last = max(delivery.over or at, begun)
     book.measures.processed(label(facts), last - begun)
+    book.measures.ended(label(facts), _how(delivery))
     if job.entry is not None and delivery.worker:
         job.entry.worker = delivery.worker
     if facts.framework in book.policy.without_process:
@@ -246,6 +256,12 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
         span.facts[a.END_INFERRED] = True
     book.spans.append(span)
     book.note(job, span)
+
+
+def _how(delivery: Delivery) -> End:
+    if delivery.verdict is Verdict.FAILURE:
+        return _ENDS.get(delivery.error, "failure")
+    return "success" if delivery.verdict is Verdict.SUCCESS else "unknown"
 
 
 def _describe_end(delivery: Delivery, span: Span) -> None:
