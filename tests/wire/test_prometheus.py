@@ -175,18 +175,11 @@ def test_each_of_the_seed_s_alerts_fires_on_a_sidecar_in_trouble(start_sidecar: 
             Load(sidecar.url, producers=1, consumers=1, bystanders=0, pause=0.02),
             Prometheus(tmp_path, [sidecar.admin], lowered(RULES.read_text())) as prometheus,
         ):
-
-            def firing() -> set[str]:
-                return {series.labels["alertname"] for series in prometheus.query('ALERTS{alertstate="firing"}')}
-
             for record in ("redspan_export_failures:ratio_rate5m", "redspan_spans_dropped:per_minute_rate5m"):
                 assert [series.value for series in prometheus.wait_for(f"instance:{record}")] == [0]
-            assert not {"RedspanExportFailing", "RedspanSpansDropped"} & firing()
+            assert not prometheus.query('ALERTS{alertname=~"RedspanExportFailing|RedspanSpansDropped"}')
             # Two requests fail, then each takes its time, and a part of its spans is not wanted.
             receiver.answer(503, delay=0.3, times=2)
             receiver.answer(delay=0.3, rejected=5, message="too old", times=None)
-            seen: set[str] = set()
             for alert in SEEDS:
-                prometheus.wait_for(f'ALERTS{{alertname="{alert}",alertstate="firing"}} offset 0s')
-                seen |= firing()
-            assert set(SEEDS) <= seen
+                prometheus.wait_for(f'ALERTS{{alertname="{alert}",alertstate="firing"}}')
