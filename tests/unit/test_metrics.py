@@ -13,6 +13,7 @@ from proxy.admin import catalogue
 from proxy.admin.metrics import Queues, Reading, RelayCollector, TracerCollector, render
 from proxy.events import Snapshot
 from proxy.relay import counters, outbox
+from proxy.tracer import measures, sieve
 from proxy.tracer.export import buffer
 from proxy.tracer.span import Operation
 
@@ -55,6 +56,8 @@ def test_values_are_those_that_are_counted() -> None:
     assert get_args(outbox.Reason) == catalogue.EVENTS_DROPPED
     assert get_args(buffer.Dropped) == catalogue.SPANS_DROPPED
     assert tuple(operation.value for operation in Operation) == catalogue.OPERATIONS
+    assert get_args(sieve.Decision) == catalogue.DECISIONS
+    assert measures.ENDS == catalogue.ENDS
 
 
 def test_relay_counts_under_known_names() -> None:
@@ -156,6 +159,24 @@ def test_histograms() -> None:
         assert row % (bound, count) in text
     assert 'redspan_job_process_seconds_sum{framework="list",queue="other"} 19.0' in text
     assert 'messaging_process_duration_seconds_count{messaging_destination_name="other"' in text
+
+
+def test_exemplars() -> None:
+    collector, example = TracerCollector(list), {1: (bytes(15) + b"\x05", 0.5, 1_700_000_000_250_000_000)}
+
+    def source(reading: Reading) -> None:
+        for queue, examples in (("a", example), ("b", {})):
+            labels = ("list", collector.queues.name("list", queue))
+            reading.time("redspan_job_process_seconds", labels, (0.1, 1.0), [1, 2, 3], 9.5, examples)
+
+    collector.queues = Queues(limit=0)
+    collector.sources = (source,)
+    text = render(collector, "application/openmetrics-text; version=1.0.0")[0].decode()
+    said = f'# {{trace_id="{"0" * 31}5"}} 0.5 1.70000000025e+09'
+    for name in ("redspan_job_process_seconds", "messaging_process_duration_seconds"):
+        rows = [line for line in text.splitlines() if line.startswith(f"{name}_bucket")]
+        assert [row.partition(" # ")[2] for row in rows] == ["", said.removeprefix("# "), ""]
+    assert "trace_id" not in render(collector, "")[0].decode()
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,26 @@ def test_no_span_names_a_parent_that_nobody_exports_in_any_sidecar(
         assert not any("redspan" in span.trace_state for span in spans)
 
 
+def test_a_queue_that_makes_too_many_spans_is_limited_by_itself(
+    start_sidecar: StartSidecar, redis_server: RedisServer
+) -> None:
+    with Receiver() as receiver:
+        sampling = tracing(receiver, queue_max_spans_per_second={"noisy*": 5})
+        sidecar = start_sidecar({"frameworks": {"list": {"queues": ["noisy*", "calm"]}}, "tracing": sampling})
+        with redis.Redis.from_url(sidecar.url, decode_responses=True) as client:
+            for queue in ("noisy", "calm"):
+                client.lpush(queue, *(f'{{"id":"{queue}-{number}"}}' for number in range(200)))
+            # All of them have a context: what is left out is left out of the export.
+            assert all("traceparent" in job for job in client.lrange("noisy", 0, -1))
+        decided = "redspan_sampling_decisions_total"
+        sidecar.wait_for(lambda: sidecar.metric(decided) == 400, "not all are decided")
+        limited = int(sidecar.metric(decided, decision="queue_limited"))
+        assert 0 < limited <= 195
+        assert sidecar.metric(decided, decision="limited") == 0
+        spans = receiver.wait_for(lambda spans: len(spans) == 400 - limited)
+        assert len([span for span in spans if span.attributes["queue.name"] == "calm"]) == 200
+
+
 def test_what_fails_is_kept_whole(start_sidecar: StartSidecar, redis_server: RedisServer) -> None:
     with Receiver() as receiver:
         tail = {"enabled": True, "baseline_rate": 0.0}
