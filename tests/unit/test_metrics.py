@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.admin import catalogue
@@ -172,10 +173,12 @@ def test_exemplars() -> None:
     collector.queues = Queues(limit=0)
     collector.sources = (source,)
     text = render(collector, "application/openmetrics-text; version=1.0.0")[0].decode()
-    said = f'# {{trace_id="{"0" * 31}5"}} 0.5 1.70000000025e+09'
+    families = {family.name: family for family in open_metrics_families(text)}  # type: ignore[no-untyped-call]
     for name in ("redspan_job_process_seconds", "messaging_process_duration_seconds"):
-        rows = [line for line in text.splitlines() if line.startswith(f"{name}_bucket")]
-        assert [row.partition(" # ")[2] for row in rows] == ["", said.removeprefix("# "), ""]
+        first, second, last = (one.exemplar for one in families[name].samples if one.name.endswith("_bucket"))
+        assert (first, last) == (None, None)
+        assert (second.labels, second.value) == ({"trace_id": f"{5:032x}"}, 0.5)
+        assert second.timestamp == pytest.approx(1_700_000_000.25)
     assert "trace_id" not in render(collector, "")[0].decode()
 
 

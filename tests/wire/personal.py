@@ -114,7 +114,7 @@ def taskiq() -> Iterator[Command]:
 
 
 def arq() -> Iterator[Command]:
-    said = {"t": None, "f": f"send {ALL}", "a": (SECRET, ALL), "k": {}, "et": _AT}
+    said: dict[str, Any] = {"t": None, "f": f"send {ALL}", "a": (SECRET, ALL), "k": {}, "et": _AT}
     yield ("PSETEX", f"arq:job:{EMAIL}", 60000, pickle.dumps(said))
     yield ("ZADD", "arq:queue", _AT, EMAIL)
     yield ("PSETEX", f"arq:in-progress:{EMAIL}", 60000, b"1")

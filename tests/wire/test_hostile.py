@@ -140,7 +140,7 @@ def test_through_real_processes(trusts: bool, start_sidecar: StartSidecar, direc
             for _ in sent:
                 job = client.lmove("jobs", "work", "RIGHT", "LEFT")
                 assert isinstance(job, bytes)
-                assert client.lrem("work", 1, job) == 1  # type: ignore[arg-type]  # the types know no bytes here
+                assert client.lrem("work", 1, job) == 1
                 one, expected = json.loads(job), json.loads(sent.pop(0))
                 if not trusts and accepted(expected["traceparent"]):
                     assert _STORED.fullmatch(one.pop("traceparent"))
