@@ -178,7 +178,7 @@ def test_exemplars() -> None:
         first, second, last = (one.exemplar for one in families[name].samples if one.name.endswith("_bucket"))
         assert (first, last) == (None, None)
         assert (second.labels, second.value) == ({"trace_id": f"{5:032x}"}, 0.5)
-        assert second.timestamp == pytest.approx(1_700_000_000.25)
+        assert float(second.timestamp) == pytest.approx(1_700_000_000.25)
     assert "trace_id" not in render(collector, "")[0].decode()
 
 

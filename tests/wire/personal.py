@@ -100,7 +100,8 @@ def dramatiq() -> Iterator[Command]:
     message = json.dumps({**DRAMATIQ, "message_id": EMAIL, "actor_name": f"send {ALL}", "options": options})
 
     def call(command: str, reply: object, *rest: str | int) -> Command:
-        return _eval(reply, ["dramatiq"], command, _AT, QUEUE, f"worker of {EMAIL}", 60000, 604800000, 0, 4000, *rest)
+        # Names of its queues and of its workers are of a form that leaves room for little.
+        return _eval(reply, ["dramatiq"], command, _AT, PERSONAL["own"], UUID, 60000, 604800000, 0, 4000, *rest)
 
     yield call("enqueue", 0, UUID, message)
     yield call("fetch", [message], 1)

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 from urllib.parse import quote
 
 from proxy.address import parse_bind
@@ -67,11 +68,16 @@ class Watched:
         sidecar.page("/")
         self._stream = Stream(sidecar)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stream.close()
+
     def emitted(self, last: str, ids: Sequence[str]) -> dict[str, str]:
         """By where it was said. Ends the redspan. ``last`` is in the last event; ``ids`` are jobs to ask about."""
         sidecar, admin = self._sidecar, ("--admin", f"http://{self._sidecar.admin}")
         said = {"/api/events": self._stream.until(last.encode()).decode()}
-        self._stream.close()
         said |= {page: sidecar.get(page).body for page in PAGES}
         exemplars = {"Accept": "application/openmetrics-text; version=1.0.0"}
         said["/metrics, OpenMetrics"] = sidecar.get("/metrics", exemplars).body

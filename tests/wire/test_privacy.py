@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import pytest
 import redis
@@ -71,12 +70,12 @@ def test_nothing_personal_leaves(
         "spans": {"naming": "semconv"},
     }
     sidecar = start_sidecar(personal.settings(**places))
-    watched = Watched(sidecar, receivers)
-    with connect(sidecar) as client:
-        work(client)
-        finish(client)
-    spans = receiver.wait_for(lambda spans: len(spans) >= 3 * len(PERSONAL) + 1)
-    emitted = watched.emitted(LAST, list(PERSONAL.values()))
+    with Watched(sidecar, receivers) as watched:
+        with connect(sidecar) as client:
+            work(client)
+            finish(client)
+        spans = receiver.wait_for(lambda spans: len(spans) >= 3 * len(PERSONAL) + 1)
+        emitted = watched.emitted(LAST, list(PERSONAL.values()))
     assert {f"to [{word}]" for word in ("email", "ip", "card", "ssn", "phone", "custom")} <= {
         str(span.attributes.get("redspan.payload.shown")) for span in spans
     }
@@ -92,13 +91,13 @@ def test_nor_from_a_job_of_any_framework(
     receiver, zipkin = receivers
     places = {"endpoint": receiver.url, "exporters": [{"endpoint": f"{zipkin.url}/api/v2/spans"}]}
     sidecar = start_sidecar(personal.settings(**places, console_exporter="tree"))
-    watched = Watched(sidecar, receivers)
-    with ExitStack() as clients:
-        client = clients.enter_context(connect(sidecar))
-        for commands in personal.FRAMEWORKS.values():
-            for command in commands():
-                client.execute_command(*command)  # type: ignore[no-untyped-call]
-        finish(client)
-    receiver.wait_for(lambda spans: frameworks(spans) >= {*personal.FRAMEWORKS, "list"})
-    assert sidecar.metric("redspan_blind_total") == 0
-    search(watched.emitted(LAST, [EMAIL]))
+    with Watched(sidecar, receivers) as watched:
+        with connect(sidecar) as client:
+            for commands in personal.FRAMEWORKS.values():
+                for command in commands():
+                    client.execute_command(*command)  # type: ignore[no-untyped-call]
+            finish(client)
+        receiver.wait_for(lambda spans: any(span.attributes.get("messaging.message.id") == LAST for span in spans))
+        sidecar.wait_for(lambda: frameworks(receiver.spans) >= {*personal.FRAMEWORKS}, "a framework has no span")
+        assert sidecar.metric("redspan_blind_total") == 0
+        search(watched.emitted(LAST, [EMAIL]))
