@@ -169,10 +169,12 @@ class RelayCollector(Collector):
         reading.add(BUILD_INFO.name, (__version__, platform.python_version(), platform.python_implementation()), 1)
         for framework in self._frameworks:
             reading.add("redspan_unrecognised_total", (framework,), 0)
-            for result in INJECTIONS:
-                reading.add("redspan_injections_total", (framework, result), 0)
         for snapshot in self._snapshots():
             self._add(reading, snapshot)
+        # Hundreds of series, of frameworks that most applications do not use: each one's begin with its first job.
+        for framework in {framework for framework, _ in reading.numbers.get("redspan_injections_total", {})}:
+            for result in INJECTIONS:
+                reading.add("redspan_injections_total", (framework, result), 0)
 
     def _add(self, reading: Reading, snapshot: Snapshot) -> None:
         for name, number in snapshot.gauges.items():

@@ -195,10 +195,13 @@ class Book:
             told = seen.described
             return NOTHING if told is None else Carried(Carry.FOUND, told.context, verified=told.verified)
         identity = framework.identity(event.value)
-        named = identity and Named(framework.family, identity.submission, identity.attempt, identity.hop)
+        named = (
+            None if identity is None else Named(framework.family, identity.submission, identity.attempt, identity.hop)
+        )
+        slot = self.carrier.stored(framework.slot(event.value), event.value, named)
         sampler = self.rates.sampler(event.queue, event.key)
         inject = self.policy.inject and framework.inject
-        return self.carrier.recover(framework.slot(event.value), named or None, sampler, inject=inject)
+        return self.carrier.recover(slot, named, sampler, inject=inject)
 
     def begin(self, seen: Seen) -> SpanContext:
         """A new trace, in which nobody has a span yet."""

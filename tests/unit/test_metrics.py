@@ -70,10 +70,17 @@ def test_everything_known_starts_at_zero() -> None:
     series = page()
     for name in catalogue.BLIND:
         assert series[f'redspan_blind_total{{reason="{name}"}}'] == 0
-    assert series['redspan_injections_total{framework="list",result="written"}'] == 0
     assert series['redspan_unrecognised_total{framework="list"}'] == 0
     assert series["redspan_connections"] == 0
     assert set(series.values()) == {0.0, 1.0}  # the one is redspan_build_info
+
+
+def test_what_becomes_of_contexts_starts_at_zero_with_a_framework_s_first_job() -> None:
+    assert not [name for name in page(frameworks=("list", "rq")) if name.startswith("redspan_injections_total{")]
+    series = page(snapshot(("redspan_injections_total", ("rq", "written"), 1)), frameworks=("list", "rq"))
+    found = {name: count for name, count in series.items() if name.startswith("redspan_injections_total{")}
+    assert len(found) == len(catalogue.INJECTIONS)
+    assert found['redspan_injections_total{framework="rq",result="written"}'] == sum(found.values()) == 1
 
 
 def test_workers_are_summed() -> None:

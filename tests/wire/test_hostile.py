@@ -30,7 +30,7 @@ GOOD = f"00-{T}-{S}-01"
 _BYTES = '0123456789abcdefABCDEF-_ \t\r\n\x00\x7f"\\,=;é\u2028\U0001f600'
 _OTEL = TraceContextTextMapPropagator()
 _COMMAND = "\r\n*1\r\n$8\r\nFLUSHALL\r\n"
-_STORED = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]")
+_PLAIN = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Hostile(NamedTuple):
@@ -151,9 +151,11 @@ def test_through_real_processes(trusts: bool, start_sidecar: StartSidecar, direc
                 assert isinstance(job, bytes)
                 assert client.lrem("work", 1, job) == 1
                 one, expected = json.loads(job), json.loads(text)
-                if not trusts and accepted(expected["traceparent"]):
-                    assert _STORED.fullmatch(one.pop("traceparent"))
-                    expected.pop("traceparent")
+                # One of another version, or with blanks around it, is left as it is, and is nobody's.
+                header = expected["traceparent"]
+                if not trusts and _PLAIN.fullmatch(header) and accepted(header):
+                    assert _PLAIN.fullmatch(one["traceparent"])
+                    assert one.pop("traceparent") != expected.pop("traceparent")
                 assert one == expected
         found = [valid for one in given if (valid := accepted(one.traceparent))]
         left_out = sum(not valid.sampled for valid in found) if trusts else 0
