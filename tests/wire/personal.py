@@ -29,6 +29,7 @@ PERSONAL: Final = {
 PATTERN: Final = r"ACC-\d+"
 """For ``pii_patterns``: the last one."""
 SECRET: Final = "hunter2-in-the-payload"
+CREDENTIAL: Final = "hunter2-to-log-in"
 
 EMAIL: Final = PERSONAL["email"]
 ALL: Final = " ".join(PERSONAL.values())
@@ -39,7 +40,7 @@ _AT: Final = 1_700_000_000_000
 
 def spellings() -> Iterator[str]:
     """What must not be seen anywhere: also without blanks, or with others."""
-    for text in (*PERSONAL.values(), SECRET):
+    for text in (*PERSONAL.values(), SECRET, CREDENTIAL):
         yield from {text, text.replace(" ", "_"), text.replace(" ", "")}
 
 

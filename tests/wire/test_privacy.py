@@ -13,7 +13,7 @@ from tests.conftest import StartSidecar
 from tests.receiver import ReceivedSpan, Receiver
 from tests.sidecar import Sidecar
 from tests.wire import personal
-from tests.wire.personal import EMAIL, PERSONAL
+from tests.wire.personal import CREDENTIAL, EMAIL, PERSONAL
 from tests.wire.surfaces import Watched
 from tests.zipkin_receiver import ZipkinReceiver
 
@@ -40,8 +40,11 @@ def work(client: redis.Redis) -> None:
         client.lpush("dead" if name == "email" else "done", taken)
         client.lrem("work:1", 1, taken)  # type: ignore[arg-type]  # the library's types know no bytes here
     client.set("jobs:wrong", EMAIL)
-    with contextlib.suppress(redis.ResponseError):
-        client.lpush("jobs:wrong", json.dumps({"id": PERSONAL["card"]}))
+    refused = json.dumps({"id": PERSONAL["card"]})
+    login = ("default", CREDENTIAL)
+    for command in (("LPUSH", "jobs:wrong", refused), ("AUTH", *login), ("HELLO", 3, "AUTH", *login)):
+        with contextlib.suppress(redis.RedisError):
+            client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def finish(client: redis.Redis) -> None:
@@ -95,7 +98,7 @@ def test_nor_from_a_job_of_any_framework(
         with connect(sidecar) as client:
             for commands in personal.FRAMEWORKS.values():
                 for command in commands():
-                    client.execute_command(*command)  # type: ignore[no-untyped-call]
+                    client.execute_command(*command)
             finish(client)
         receiver.wait_for(lambda spans: any(span.attributes.get("messaging.message.id") == LAST for span in spans))
         sidecar.wait_for(lambda: frameworks(receiver.spans) >= {*personal.FRAMEWORKS}, "a framework has no span")

@@ -86,6 +86,21 @@ def test_a_queue_that_makes_too_many_spans_is_limited_by_itself(
         assert len([span for span in spans if span.attributes["queue.name"] == "calm"]) == 200
 
 
+def test_flags_in_jobs_force_no_more_than_the_limit(start_sidecar: StartSidecar, redis_server: RedisServer) -> None:
+    with Receiver() as receiver:
+        settings = tracing(receiver, default_rate=0.0, max_spans_per_second=5)
+        sidecar = start_sidecar({"frameworks": LISTS, "tracing": settings})
+        with redis.Redis.from_url(sidecar.url) as client:
+            for number in range(400):
+                client.lpush("jobs", f'{{"id":"{number}","traceparent":"00-{number + 1:032x}-{number + 1:016x}-01"}}')
+        decided = "redspan_sampling_decisions_total"
+        sidecar.wait_for(lambda: sidecar.metric(decided) == 400, "not all are decided")
+        limited = int(sidecar.metric(decided, decision="limited"))
+        assert 0 < limited <= 395
+        receiver.wait_for(lambda spans: len(spans) == 400 - limited)
+        assert sidecar.metric("redspan_spans_started_total") == 400 - limited
+
+
 def test_what_fails_is_kept_whole(start_sidecar: StartSidecar, redis_server: RedisServer) -> None:
     with Receiver() as receiver:
         tail = {"enabled": True, "baseline_rate": 0.0}
