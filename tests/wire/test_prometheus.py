@@ -150,6 +150,17 @@ def test_every_query_answers_and_points_lead_to_traces(shop: Sidecar, receiver: 
             assert {labels["trace_id"] for labels in shown} <= exported
 
 
+def test_depth_is_that_of_all_databases(start_sidecar: StartSidecar) -> None:
+    sidecar = start_sidecar({"frameworks": {"list": {"queues": ["jobs"]}}})
+    for db, count in ((0, 7), (5, 3)):
+        with redis.Redis.from_url(sidecar.url, db=db) as client:
+            client.lpush("jobs", *(f'{{"id":"{db}-{number}"}}' for number in range(count)))
+    sidecar.wait_for(lambda: sidecar.metric("redspan_queue_depth", queue="jobs") == 10, "not the sum")
+    with redis.Redis.from_url(sidecar.url, db=5) as client:
+        client.rpop("jobs")
+    sidecar.wait_for(lambda: sidecar.metric("redspan_queue_depth", queue="jobs") == 9, "not one less")
+
+
 def lowered(text: str) -> str:
     """The rules, as quick to speak as they are scraped, and at thresholds that a test comes to."""
     for old, new in (

@@ -66,6 +66,19 @@ def test_no_span_names_a_parent_that_nobody_exports_in_any_sidecar(
         assert not any("redspan" in span.trace_state for span in spans)
 
 
+def test_two_sidecars_decide_alike(start_sidecar: StartSidecar, direct: redis.Redis) -> None:
+    lists = {"list": {**LISTS["list"], "identity": ["id"]}}
+    settings = {"frameworks": lists, "tracing": {"sampling": {"default_rate": 0.5}}}
+    stored = []
+    for sidecar in (start_sidecar(settings), start_sidecar(settings)):
+        with redis.Redis.from_url(sidecar.url) as client:
+            client.rpush("jobs", *(f'{{"id":"{number}"}}' for number in range(500)))
+        stored.append(direct.lrange("jobs", 0, -1))
+        direct.delete("jobs")
+    assert stored[0] == stored[1]
+    assert 0 < sum(b'-01"' in job for job in stored[0]) < 500
+
+
 def test_a_queue_that_makes_too_many_spans_is_limited_by_itself(
     start_sidecar: StartSidecar, redis_server: RedisServer
 ) -> None:
