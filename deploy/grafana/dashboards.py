@@ -40,11 +40,12 @@ def _percentiles(metric: str, by: str, labels: str, legend: str) -> dict[str, st
     )}  # fmt: skip
 
 
+_ENDS: Final = "redspan_attempt_ends_total"
 _COMING: Final = ',event=~"enqueue|schedule"'
 _GOING: Final = ',event="dequeue"'
 _SUCCEEDED: Final = ',result="success"'
 _FAILED: Final = ',result=~"failure|retry|dead_letter"'
-_ATTEMPTS: Final = f"sum by (queue) (rate(redspan_attempts_total{{{_QUEUE}}}[$__rate_interval]))"
+_ATTEMPTS: Final = f"sum by (queue) (rate({_ENDS}{{{_QUEUE}}}[$__rate_interval]))"
 
 QUEUES: Final = (
     Panel("Waiting", "Jobs in the queues, as replies and deliveries tell.",
@@ -55,9 +56,9 @@ QUEUES: Final = (
           {"": f"sum({_rate('redspan_jobs_total', 'queue', _QUEUE, _COMING)})"},
           "ops", "stat", 4),
     Panel("Done", "Attempts that succeeded, a second.",
-          {"": f"sum({_rate('redspan_attempts_total', 'queue', _QUEUE, _SUCCEEDED)})"}, "ops", "stat", 4),
+          {"": f"sum({_rate(_ENDS, 'queue', _QUEUE, _SUCCEEDED)})"}, "ops", "stat", 4),
     Panel("Failing", "Share of the attempts that failed, were retried or went to the dead letters.",
-          {"": f"sum({_rate('redspan_attempts_total', 'queue', _QUEUE, _FAILED)}) / sum({_ATTEMPTS})"},
+          {"": f"sum({_rate(_ENDS, 'queue', _QUEUE, _FAILED)}) / sum({_ATTEMPTS})"},
           "percentunit", "stat", 4),
     Panel("Longest at work", "For how long a job has been worked on whose end was not seen yet.",
           {"": f"max(redspan_jobs_in_flight_longest_seconds{{{_QUEUE}}})"}, "s", "stat", 4),
@@ -74,19 +75,19 @@ QUEUES: Final = (
     Panel("Durations", "How many attempts took how long. Points lead to traces.",
           {"{{le}}": f"sum by (le) (increase(redspan_job_process_seconds_bucket{{{_QUEUE}}}[$__rate_interval]))"},
           "s", "heatmap", exemplars=True),
-    Panel("Attempts", "By how they ended.", {"{{result}}": _rate("redspan_attempts_total", "result", _QUEUE)}, "ops"),
+    Panel("Attempts", "By how they ended.", {"{{result}}": _rate(_ENDS, "result", _QUEUE)}, "ops"),
     Panel("Failing", "Share of the attempts, by queue.",
-          {"{{queue}}": f"{_rate('redspan_attempts_total', 'queue', _QUEUE, _FAILED)} / {_ATTEMPTS}"}, "percentunit"),
-    Panel("Retries", "By queue.", {"{{queue}}": _rate("redspan_attempts_total", "queue", _QUEUE, ',result="retry"')},
+          {"{{queue}}": f"{_rate(_ENDS, 'queue', _QUEUE, _FAILED)} / {_ATTEMPTS}"}, "percentunit"),
+    Panel("Retries", "By queue.", {"{{queue}}": _rate(_ENDS, "queue", _QUEUE, ',result="retry"')},
           "ops"),
     Panel("Dead letters", "Jobs that were given up, by queue, in the window.",
           {"{{queue}}":
-           f'sum by (queue) (increase(redspan_attempts_total{{{_QUEUE},result="dead_letter"}}[$__rate_interval]))'}),
+           f'sum by (queue) (increase({_ENDS}{{{_QUEUE},result="dead_letter"}}[$__rate_interval]))'}),
     Panel("Busy workers", "Jobs delivered whose end was not seen yet, by queue.",
           {"{{queue}}": f"sum by (queue) (redspan_jobs_in_flight{{{_QUEUE}}})"}),
     Panel("Lost, or done twice", "undelivered: popped for a client that had gone. ack_lost and taken_over: somebody "
           "else may have done the job as well.",
-          {"{{queue}} {{result}}": "sum by (queue, result) (increase(redspan_attempts_total"
+          {"{{queue}} {{result}}": f"sum by (queue, result) (increase({_ENDS}"
            f'{{{_QUEUE},result=~"undelivered|ack_lost|taken_over"}}[$__rate_interval]))'}),
 )  # fmt: skip
 

@@ -193,7 +193,7 @@ TRACER: Final = (
         _QUEUE,
     ),
     Metric(
-        "redspan_attempts_total",
+        "redspan_attempt_ends_total",
         "counter",
         "Attempts that have ended, by how. With ack_lost, somebody else may have done the job as well.",
         (*_QUEUE, "result"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -39,45 +38,29 @@ _OTHER: Final = "other"
 _SENT: Final = ("enqueue", "schedule")
 
 
-Examples: TypeAlias = Mapping[int, tuple[bytes, float, int]]
-"""By bucket a trace to look at: its id, what was measured (seconds), when (ns)."""
-
-
 class Histogram(Protocol):
     """`proxy.tracer.measures.Histogram`."""
 
     counts: list[int]
     total: float
-
-    @property
-    def examples(self) -> Examples: ...
+    exemplars: dict[int, tuple[bytes, float]]
 
 
 class Timing:
     """One histogram's numbers: ``counts`` per bucket, the last above all ``bounds`` (seconds)."""
 
-    __slots__ = ("bounds", "counts", "examples", "total")
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
-    def __init__(self, bounds: Sequence[float], counts: Sequence[int], total: float, examples: Examples) -> None:
+    def __init__(self, bounds: Sequence[float], counts: Sequence[int], total: float) -> None:
+        self.exemplars: dict[int, tuple[bytes, float]] = {}
+        """Of each bucket a trace that shows it, and its value; only OpenMetrics has them."""
         self.bounds = bounds
         self.counts = list(counts)
         self.total = total
-        self.examples = examples
 
-    def add(self, counts: Sequence[int], total: float, examples: Examples) -> None:
+    def add(self, counts: Sequence[int], total: float) -> None:
         self.counts = [one + other for one, other in zip(self.counts, counts, strict=True)]
         self.total += total
-        self.examples = {**self.examples, **examples}
-
-    def buckets(self) -> Iterator[tuple[str, float] | tuple[str, float, Exemplar]]:
-        """Each one's bound, how many are no larger, and one of those in it."""
-        for number, count in enumerate(accumulate(self.counts)):
-            bound = str(self.bounds[number]) if number < len(self.bounds) else "+Inf"
-            if number in self.examples:
-                trace_id, seconds, at = self.examples[number]
-                yield bound, count, Exemplar({"trace_id": trace_id.hex()}, seconds, at / 1e9)
-            else:
-                yield bound, count
 
 
 class Reading:
@@ -96,20 +79,12 @@ class Reading:
         series = self.numbers.setdefault(name, {})
         series[labels] = max(series.get(labels, value), value)
 
-    def time(
-        self,
-        name: str,
-        labels: Labels,
-        bounds: Sequence[float],
-        counts: Sequence[int],
-        total: float,
-        examples: Examples = MappingProxyType({}),
-    ) -> None:
+    def time(self, name: str, labels: Labels, bounds: Sequence[float], counts: Sequence[int], total: float) -> None:
         series = self.timings.setdefault(name, {})
         if labels in series:
-            series[labels].add(counts, total, examples)
+            series[labels].add(counts, total)
         else:
-            series[labels] = Timing(bounds, counts, total, examples)
+            series[labels] = Timing(bounds, counts, total)
 
 
 Source: TypeAlias = Callable[[Reading], None]
@@ -210,8 +185,8 @@ class TracerCollector(RelayCollector):
             elif event == "dequeue":
                 reading.add("messaging_client_consumed_messages_total", (_system(framework), queue, event), count)
         for (framework, queue), timing in reading.timings.get("redspan_job_process_seconds", {}).items():
-            name, labels = "messaging_process_duration_seconds", (_system(framework), queue, "process")
-            reading.time(name, labels, timing.bounds, timing.counts, timing.total, timing.examples)
+            labels = (_system(framework), queue, "process")
+            reading.time("messaging_process_duration_seconds", labels, timing.bounds, timing.counts, timing.total)
 
 
 def by_queue(
@@ -220,7 +195,8 @@ def by_queue(
     """Histograms by framework and queue into a reading."""
     for (framework, queue), histogram in known.items():
         labels = (framework, queues.name(framework, queue))
-        reading.time(name, labels, bounds, histogram.counts, histogram.total, histogram.examples)
+        reading.time(name, labels, bounds, histogram.counts, histogram.total)
+        reading.timings[name][labels].exemplars.update(histogram.exemplars)
 
 
 def render(collector: Collector, accept: str) -> tuple[bytes, str]:
@@ -242,7 +218,13 @@ def _family(metric: Metric, reading: Reading) -> Family:
     if metric.kind == "histogram":
         histogram = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
         for labels, timing in sorted(reading.timings.get(metric.name, {}).items()):
-            histogram.add_metric(_safe(labels), list(timing.buckets()), timing.total)
+            cumulative = accumulate(timing.counts)
+            bounds = (*map(str, timing.bounds), "+Inf")
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+                (bound, count, _exemplar(*timing.exemplars[at])) if at in timing.exemplars else (bound, count)
+                for at, (bound, count) in enumerate(zip(bounds, cumulative, strict=True))
+            ]
+            histogram.add_metric(_safe(labels), buckets, timing.total)
         return histogram
     series = sorted(reading.numbers.get(metric.name, {}).items())
     kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
@@ -250,6 +232,10 @@ def _family(metric: Metric, reading: Reading) -> Family:
     for labels, value in series:
         family.add_metric(_safe(labels), value)
     return family
+
+
+def _exemplar(trace_id: bytes, value: float) -> Exemplar:
+    return Exemplar({"trace_id": trace_id.hex()}, value)
 
 
 def _safe(labels: Labels) -> Labels:

@@ -227,7 +227,7 @@ class Book:
         waited = max(0, dequeue.end - since)
         dequeue.facts[a.WAIT_MS], dequeue.facts[a.WAIT_SOURCE] = waited / 1e6, source
         if first:
-            self.measures.waited(label(dequeue.job), waited)
+            self.measures.waited(label(dequeue.job), waited, dequeue.trace_id if dequeue.sampled else b"")
 
     def drop(self, job: Job, delivery: Delivery) -> None:
         """It was none."""

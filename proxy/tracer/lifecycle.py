@@ -32,7 +32,7 @@ from proxy.tracer.dequeue import claim, dequeue
 from proxy.tracer.enqueue import enqueue, schedule
 from proxy.tracer.index import Index
 from proxy.tracer.jobs import Status, Waiting
-from proxy.tracer.measures import Label, Measures
+from proxy.tracer.measures import Label, Measures, place_of
 from proxy.tracer.reference import complete, describe, forget_descriptions
 from proxy.tracer.span import Kind, Operation, Span
 
@@ -158,10 +158,11 @@ def _heard(book: Book, seen: Seen) -> None:
 
 def _purge(book: Book, seen: Seen) -> None:
     span = seen.span(Operation.PURGE, Kind.CLIENT, book.begin(seen), book.ids.span_id())
-    depth = book.measures.depth_at(span.job)
+    place = place_of(span.job)
+    depth = book.measures.depth_at(place)
     if depth is not None:
         span.facts[a.PURGED] = depth
-        book.measures.depth_is(span.job, 0)
+        book.measures.depth_is(place, 0)
     if seen.event.verdict is Verdict.UNKNOWN:
         span.facts[a.OUTCOME] = "unknown"
     book.name_client(seen, span)

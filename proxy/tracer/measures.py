@@ -5,10 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
-from typing import Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
-from proxy.tracer import attributes as a
-from proxy.tracer.span import JobFacts, Operation, Span
+from proxy.tracer.span import JobFacts
 
 BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0)
 """Seconds. The first fourteen are those that the messaging conventions advise; jobs last longer."""
@@ -30,30 +29,25 @@ _LABELS: Final = 1000
 _RECENT: Final = 200
 
 
-class Example(NamedTuple):
-    """A measurement with a trace to look at."""
-
-    trace_id: bytes
-    seconds: float
-    at: int
-    """ns."""
-
-
 class Histogram:
-    __slots__ = ("counts", "examples", "recent", "total")
+    __slots__ = ("counts", "exemplars", "recent", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
         self.recent: deque[float] = deque(maxlen=_RECENT)
         """The latest ones, seconds."""
-        self.examples: dict[int, Example] = {}
-        """By bucket, the latest whose span was exported."""
+        self.exemplars: dict[int, tuple[bytes, float]] = {}
+        """Of each bucket the latest trace that is recorded, and how long it was there."""
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
+    def observe(self, seconds: float, trace_id: bytes = b"") -> None:
+        """``trace_id``: of a trace that shows it; empty where none is recorded."""
+        bucket = bisect_left(BOUNDS, seconds)
+        self.counts[bucket] += 1
         self.total += seconds
         self.recent.append(seconds)
+        if trace_id:
+            self.exemplars[bucket] = (trace_id, seconds)
 
 
 class Measures:
@@ -73,50 +67,36 @@ class Measures:
         self.lost_events = 0
         """Records missing between batches."""
 
-    @staticmethod
-    def _label(known: Mapping[Label, object], label: Label) -> Label:
+    def _label(self, known: Mapping[Label, object], label: Label) -> Label:
         return label if label in known or len(known) < _LABELS else (label[0], "other")
 
     def _histogram(self, known: dict[Label, Histogram], label: Label) -> Histogram:
         found = known.get(label)
         return known.setdefault(self._label(known, label), Histogram()) if found is None else found
 
-    def waited(self, label: Label, ns: int) -> None:
-        self._histogram(self.wait, label).observe(ns / 1e9)
+    def waited(self, label: Label, ns: int, trace_id: bytes) -> None:
+        self._histogram(self.wait, label).observe(ns / 1e9, trace_id)
 
-    def processed(self, label: Label, ns: int) -> None:
-        self._histogram(self.process, label).observe(ns / 1e9)
+    def processed(self, label: Label, ns: int, trace_id: bytes) -> None:
+        self._histogram(self.process, label).observe(ns / 1e9, trace_id)
 
     def flight(self, label: Label, change: int) -> None:
         label = self._label(self.in_flight, label)
         self.in_flight[label] = max(0, self.in_flight.get(label, 0) + change)
 
-    def ended(self, label: Label, end: End) -> None:
+    def end(self, label: Label, how: End) -> None:
         counts = self.ends.get(label)
         if counts is None:
             counts = self.ends.setdefault(self._label(self.ends, label), dict.fromkeys(ENDS, 0))
-        counts[end] += 1
+        counts[how] += 1
 
-    def exported(self, span: Span) -> None:
-        """The span goes to the collector: what it says of waiting or taking time can be looked at there."""
-        if span.operation is Operation.PROCESS:
-            known, seconds = self.process, (span.end - span.start) / 1e9
-        elif span.operation is Operation.DEQUEUE and a.WAIT_MS in span.facts:
-            known, seconds = self.wait, float(span.facts[a.WAIT_MS]) / 1e3
-        else:
-            return
-        histogram = known.get((span.job.framework, span.job.queue))
-        if histogram is not None:
-            histogram.examples[bisect_left(BOUNDS, seconds)] = Example(span.trace_id, seconds, span.end)
-
-    def depth_is(self, facts: JobFacts, depth: int) -> None:
-        place = _place(facts)
+    def depth_is(self, place: Place, depth: int) -> None:
         if place in self._depth or len(self._depth) < _LABELS:
             self._depth[place] = depth
 
-    def depth_at(self, facts: JobFacts) -> int | None:
+    def depth_at(self, place: Place) -> int | None:
         """How many wait under the key; None: that is not known."""
-        return self._depth.get(_place(facts))
+        return self._depth.get(place)
 
     @property
     def depth(self) -> dict[Label, int]:
@@ -127,5 +107,5 @@ class Measures:
         return sums
 
 
-def _place(facts: JobFacts) -> Place:
+def place_of(facts: JobFacts) -> Place:
     return (facts.framework, facts.queue, facts.upstream, facts.db, facts.key)

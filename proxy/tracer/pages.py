@@ -88,7 +88,7 @@ def _jobs(tracer: Tracer, reading: Reading, queues: Queues) -> None:
         # All of them from the first job on, as what starts with its first failure has no rate before it.
         ends = measures.ends.get((framework, queue), {})
         for end in ENDS:
-            reading.add("redspan_attempts_total", (*labels, end), ends.get(end, 0))
+            reading.add("redspan_attempt_ends_total", (*labels, end), ends.get(end, 0))
     reading.add("redspan_events_lost_total", (), measures.lost_events)
     reading.add("redspan_jobs_forgotten_total", (), measures.evicted)
     reading.add("redspan_orphan_settles_total", (), measures.orphans)

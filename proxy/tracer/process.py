@@ -215,7 +215,6 @@ class Tracer:
         for span in spans:
             if self.pipeline is not None:
                 self.pipeline.add(span)
-                self.lifecycle.measures.exported(span)
             else:
                 self.buffer.started_by[span.operation.value] += 1
 

@@ -227,8 +227,8 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
     facts = delivery.facts
     begun = delivery.started or delivery.at
     last = max(delivery.over or at, begun)
-    book.measures.processed(label(facts), last - begun)
-    book.measures.ended(label(facts), _how(delivery))
+    book.measures.processed(label(facts), last - begun, delivery.trace_id if delivery.sampled else b"")
+    book.measures.end(label(facts), _how(delivery))
     if job.entry is not None and delivery.worker:
         job.entry.worker = delivery.worker
     if facts.framework in book.policy.without_process:

@@ -243,15 +243,13 @@ def test_who_has_worked_for_longest() -> None:
     assert life.longest(now) == {}
 
 
-def test_measurements_lead_to_traces_that_are_exported() -> None:
+def test_measurements_lead_to_traces() -> None:
     life = lifecycle()
     spans = run(life, enqueue(0), dequeue(250), ack(2000))
-    assert not life.measures.wait[QUEUE].examples
-    for span in spans:
-        life.measures.exported(span)
+    assert len(spans) == 3
     for histogram, seconds in ((life.measures.wait[QUEUE], 0.25), (life.measures.process[QUEUE], 1.75)):
-        ((bucket, example),) = histogram.examples.items()
-        assert (histogram.counts[bucket], example.trace_id, example.seconds) == (1, trace_id(1), seconds)
+        ((bucket, exemplar),) = histogram.exemplars.items()
+        assert (histogram.counts[bucket], exemplar) == (1, (trace_id(1), seconds))
 
 
 def test_spans_say_who_the_client_is() -> None:

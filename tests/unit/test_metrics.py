@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.admin import catalogue
-from proxy.admin.metrics import Queues, Reading, RelayCollector, TracerCollector, render
+from proxy.admin.metrics import Queues, Reading, RelayCollector, TracerCollector, by_queue, render
 from proxy.events import Snapshot
 from proxy.relay import counters, outbox
 from proxy.tracer import measures, sieve
@@ -170,22 +170,15 @@ def test_histograms() -> None:
 
 
 def test_exemplars() -> None:
-    collector, example = TracerCollector(list), {1: (bytes(15) + b"\x05", 0.5, 1_700_000_000_250_000_000)}
-
-    def source(reading: Reading) -> None:
-        for queue, examples in (("a", example), ("b", {})):
-            labels = ("list", collector.queues.name("list", queue))
-            reading.time("redspan_job_process_seconds", labels, (0.1, 1.0), [1, 2, 3], 9.5, examples)
-
-    collector.queues = Queues(limit=0)
-    collector.sources = (source,)
+    collector, histogram = TracerCollector(list), measures.Histogram()
+    histogram.observe(0.5, bytes(15) + b"\x05")
+    histogram.observe(60)
+    name, known = "redspan_job_process_seconds", {("list", "a"): histogram}
+    collector.sources = (lambda reading: by_queue(reading, collector.queues, name, measures.BOUNDS, known),)
     text = render(collector, "application/openmetrics-text; version=1.0.0")[0].decode()
     families = {family.name: family for family in open_metrics_families(text)}  # type: ignore[no-untyped-call]
-    for name in ("redspan_job_process_seconds", "messaging_process_duration_seconds"):
-        first, second, last = (one.exemplar for one in families[name].samples if one.name.endswith("_bucket"))
-        assert (first, last) == (None, None)
-        assert (second.labels, second.value) == ({"trace_id": f"{5:032x}"}, 0.5)
-        assert float(second.timestamp) == pytest.approx(1_700_000_000.25)
+    found = {one.labels.get("le"): one.exemplar for one in families[name].samples if one.exemplar}
+    assert [(bound, one.labels, one.value) for bound, one in found.items()] == [("0.5", {"trace_id": f"{5:032x}"}, 0.5)]
     assert "trace_id" not in render(collector, "")[0].decode()
 
 
