@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final
 
+from proxy.tracer.how import ENDS, End
 from proxy.tracer.span import JobFacts
 
 BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0)
@@ -15,16 +16,9 @@ BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5
 Label = tuple[str, str]
 """Framework and queue."""
 
-End: TypeAlias = Literal[
-    "success", "failure", "retry", "dead_letter", "taken_over", "ack_lost", "undelivered", "unknown"
-]
-"""How an attempt ended. ``taken_over``: somebody else was given the job. ``ack_lost``: there was nothing to acknowledge
-any more, so somebody else may have the job as well. ``undelivered``: its client had gone before it could be written."""
-
 Place = tuple[str, str, str, int, str]
 """One key of a queue: framework and queue, and where it is: upstream, database, key."""
 
-ENDS: Final[tuple[End, ...]] = get_args(End)
 _LABELS: Final = 1000
 _RECENT: Final = 200
 

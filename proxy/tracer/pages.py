@@ -15,7 +15,8 @@ from proxy.admin.metrics import Queues, Reading, TracerCollector, by_queue, rend
 from proxy.admin.pages import ui_routes
 from proxy.tracer import assembly as tracer_assembly
 from proxy.tracer.export.pipeline import BUCKETS, ExportStats
-from proxy.tracer.measures import BOUNDS, ENDS
+from proxy.tracer.how import ENDS
+from proxy.tracer.measures import BOUNDS
 from proxy.tracer.views import Views
 
 if TYPE_CHECKING:

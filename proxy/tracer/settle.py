@@ -10,20 +10,12 @@ from proxy.events import Op, Verdict
 from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
 from proxy.tracer.book import HOLD, Book, Seen, label
+from proxy.tracer.how import how
 from proxy.tracer.jobs import Delivery, Job, Status
-from proxy.tracer.measures import End
 from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
 
 _GIVEN_BACK: Final = (Op.RETRY, Op.RECLAIM)
 """After these somebody else may have the job before they are heard of."""
-_ENDS: Final[dict[str, End]] = {
-    "retry": "retry",
-    "dead_letter": "dead_letter",
-    "ack_lost": "ack_lost",
-    "reclaimed": "taken_over",
-    "redelivered": "taken_over",
-}
-"""By ``error.type`` of the process span."""
 _STATUS: Final = {Verdict.SUCCESS: Status.SUCCEEDED, Verdict.FAILURE: Status.FAILED}
 
 
@@ -228,7 +220,7 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
     begun = delivery.started or delivery.at
     last = max(delivery.over or at, begun)
     book.measures.processed(label(facts), last - begun, delivery.trace_id if delivery.sampled else b"")
-    book.measures.end(label(facts), _how(delivery))
+    book.measures.end(label(facts), how(delivery.verdict, delivery.error))
     if job.entry is not None and delivery.worker:
         job.entry.worker = delivery.worker
     if facts.framework in book.policy.without_process:
@@ -256,12 +248,6 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
         span.facts[a.END_INFERRED] = True
     book.spans.append(span)
     book.note(job, span)
-
-
-def _how(delivery: Delivery) -> End:
-    if delivery.verdict is Verdict.FAILURE:
-        return _ENDS.get(delivery.error, "failure")
-    return "success" if delivery.verdict is Verdict.SUCCESS else "unknown"
 
 
 def _describe_end(delivery: Delivery, span: Span) -> None:

@@ -23,7 +23,6 @@ Shown: TypeAlias = dict[str, Any]
 SPANS_LIMIT: Final = 2000
 """Spans of one trace that are shown."""
 _DEPTH_LIMIT: Final = 50
-_ENDS: Final = {"success": "succeeded", "failure": "failed"}
 _WORDS: Final = {Operation.ENQUEUE: "enqueued", Operation.DEQUEUE: "delivered"}
 
 
@@ -90,7 +89,7 @@ class Views:
             "first_heard_at": utc(entry.first),
             "final": entry.status in FINAL,
             "traces": [trace_id.hex() for trace_id in reversed(entry.traces)],
-            "timeline": list(self._timeline(spans)),
+            "timeline": [self._step(step) for step in _timeline(spans)],
             "spans": [self.span(span) for span in spans],
             "spans_left_out": entry.cut,
         }
@@ -244,26 +243,14 @@ class Views:
         )
         return link or None
 
-    def _timeline(self, spans: Iterable[Span]) -> Iterable[Shown]:
-        """What happened to a job, in its order."""
-        happened = []
-        for span in spans:
-            if span.operation is Operation.PROCESS:
-                happened.append((span.start, "started", ""))
-                status = str(span.facts.get(a.STATUS, "")) or "ended"
-                happened.append((span.end, _ENDS.get(status, status), span.error))
-            else:
-                word = _WORDS.get(span.operation, str(span.operation))
-                happened.append((span.end, word, span.error))
-            happened += [(event.at, event.name, "") for event in span.events]
-        for at, word, error in sorted(happened, key=lambda one: one[0]):
-            shown = self._kept(a.ERROR_TYPE, error)
-            yield {"at": utc(at), "event": word, **({"error": shown} if shown else {})}
-
     def _worker(self, entry: Entry) -> str:
         """By its name; one without a name goes by its address, which is that of a machine."""
         nameless = any(span.facts.get(a.CLIENT_ADDRESS) == entry.worker for span in entry.spans)
         return self._kept(a.CLIENT_ADDRESS if nameless else a.WORKER_ID, entry.worker)
+
+    def _step(self, step: Shown) -> Shown:
+        """Of a timeline, as far as its error may be shown."""
+        return {**step, "error": self._kept(a.ERROR_TYPE, step["error"])} if "error" in step else step
 
     def _kept(self, name: str, text: str) -> str:
         """``text`` as far as the rule lets it out as the attribute ``name``."""
@@ -281,6 +268,22 @@ def utc(at: int) -> str | None:
         return f"{datetime.fromtimestamp(at // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{at // 1000 % 10**6:06d}Z"
     except (ValueError, OverflowError):
         return None
+
+
+def _timeline(spans: Iterable[Span]) -> Iterable[Shown]:
+    """What happened to a job, in its order."""
+    happened = []
+    for span in spans:
+        if span.operation is Operation.PROCESS:
+            happened.append((span.start, "started", ""))
+            status = str(span.facts.get(a.STATUS, "")) or "ended"
+            happened.append((span.end, {"success": "succeeded", "failure": "failed"}.get(status, status), span.error))
+        else:
+            word = _WORDS.get(span.operation, str(span.operation))
+            happened.append((span.end, word, span.error))
+        happened += [(event.at, event.name, "") for event in span.events]
+    for at, word, error in sorted(happened, key=lambda one: one[0]):
+        yield {"at": utc(at), "event": word, **({"error": error} if error else {})}
 
 
 def _depth(span_id: bytes, parents: Mapping[bytes, bytes], known: dict[bytes, int]) -> int:

@@ -14,7 +14,7 @@ from proxy.admin import catalogue
 from proxy.admin.metrics import Queues, Reading, RelayCollector, TracerCollector, by_queue, render
 from proxy.events import Snapshot
 from proxy.relay import counters, outbox
-from proxy.tracer import measures, sieve
+from proxy.tracer import how, measures, sieve
 from proxy.tracer.export import buffer
 from proxy.tracer.span import Operation
 
@@ -58,7 +58,7 @@ def test_values_are_those_that_are_counted() -> None:
     assert get_args(buffer.Dropped) == catalogue.SPANS_DROPPED
     assert tuple(operation.value for operation in Operation) == catalogue.OPERATIONS
     assert get_args(sieve.Decision) == catalogue.DECISIONS
-    assert measures.ENDS == catalogue.ENDS
+    assert how.ENDS == catalogue.ENDS
 
 
 def test_relay_counts_under_known_names() -> None:
