@@ -215,7 +215,7 @@ def test_depth_of_one_name_in_several_places_is_their_sum() -> None:
         ([event(Op.OUTCOME, 1, verdict=Verdict.FAILURE), ack(2)], "failure"),
         ([event(Op.RETRY, 1), ack(2)], "retry"),
         ([event(Op.DEAD_LETTER, 1, verdict=Verdict.FAILURE), ack(2)], "dead_letter"),
-        ([event(Op.RECLAIM, 1, key=WORK)], "taken_over"),
+        ([event(Op.RECLAIM, 1, key=WORK), enqueue(2)], "taken_over"),
         ([ack(1, number=0)], "ack_lost"),
     ],
 )
