@@ -162,10 +162,11 @@ def _span(span: Span, resource: Attributes, scope: str) -> ReceivedSpan:
 
 
 class Receiver:
-    """A receiver that runs from ``with`` to its end; ``tls`` makes it https."""
+    """A receiver that runs from ``with`` to its end; ``tls`` makes it https, ``port`` 0 is a free one."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self._tls = tls
+        self._port = port
         self._changed = threading.Condition()
         self._spans: list[ReceivedSpan] = []
         self._requests: list[Request] = []
@@ -185,7 +186,7 @@ class Receiver:
 
     def __enter__(self) -> Self:
         handler: type[_Handler] = type("Handler", (_Handler,), {"target": self})
-        self._server = _Server(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", self._port), handler)
         self._server.daemon_threads = True
         if self._tls:
             self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)

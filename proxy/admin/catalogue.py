@@ -80,7 +80,9 @@ OPERATIONS: Final = (
 )
 SPANS_DROPPED: Final = ("buffer_full", "export_failed", "rejected", "shutdown")
 
-DECISIONS: Final = ("sampled", "not_sampled", "tail", "thinned", "limited")
+DECISIONS: Final = ("sampled", "not_sampled", "tail", "thinned", "queue_limited", "limited")
+
+ENDS: Final = ("success", "failure", "retry", "dead_letter", "taken_over", "ack_lost", "undelivered", "unknown")
 
 _QUEUE: Final = ("framework", "queue")
 _MESSAGING: Final = ("messaging_system", "messaging_destination_name", "messaging_operation_name")
@@ -195,6 +197,18 @@ TRACER: Final = (
     Metric("redspan_job_wait_seconds", "histogram", "From enqueue to delivery.", _QUEUE),
     Metric("redspan_job_process_seconds", "histogram", "From delivery to the end of the attempt.", _QUEUE),
     Metric("redspan_jobs_in_flight", "gauge", "Jobs delivered whose end was not seen yet.", _QUEUE),
+    Metric(
+        "redspan_jobs_in_flight_longest_seconds",
+        "gauge",
+        "For how long a job has been worked on whose end was not seen yet: the longest.",
+        _QUEUE,
+    ),
+    Metric(
+        "redspan_attempt_ends_total",
+        "counter",
+        "Attempts that have ended, by how. With ack_lost, somebody else may have done the job as well.",
+        (*_QUEUE, "result"),
+    ),
     Metric("redspan_queue_depth", "gauge", "Length of the queue, as replies and deliveries tell.", _QUEUE),
     Metric("redspan_events_lost_total", "counter", "Records from the relay that never arrived, by their numbers."),
     Metric("redspan_jobs_forgotten_total", "counter", "Jobs that the tracer forgot because there were too many."),

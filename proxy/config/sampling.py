@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, TypeVar
 
 from proxy.config.values import Conflict, Count, Duration, KeyPath, Name, Natural, Rate, Section
 
 OPERATIONS: Final = ("enqueue", "dequeue", "process", "purge", "pause", "resume", "drain", "peek")
+
+
+_Number = TypeVar("_Number", int, float)
 
 
 class TailSampling(Section, frozen=True):
@@ -39,19 +42,19 @@ class Sampling(Section, frozen=True):
     """Of the traces, the share that has spans of this operation (``dequeue``, ``process`` …); others have all."""
     max_spans_per_second: Natural = 0
     """Spans of new traces beyond that are left out, whatever was decided before; 0: no limit."""
+    queue_max_spans_per_second: dict[Name, Natural] = {}  # noqa: RUF012 - msgspec copies it
+    """The same for each queue by itself, by glob of its name or key as in ``queue_rates``; 0: none of its own."""
     tail_sampling: TailSampling = TailSampling()
     """Decide at the end of a job."""
 
     def rate(self, queue: str, key: str, environment: str = "") -> float:
-        """The share for a queue: exact name, exact key, then the first glob for the name, for the key."""
-        for exact in (queue, key):
-            if exact in self.queue_rates:
-                return self.queue_rates[exact]
-        for text in (queue, key):
-            for glob, rate in self.queue_rates.items():
-                if fnmatchcase(text, glob):
-                    return rate
-        return self.environments.get(environment, self.default_rate)
+        """The share for a queue."""
+        rate = _of_queue(self.queue_rates, queue, key)
+        return self.environments.get(environment, self.default_rate) if rate is None else rate
+
+    def queue_limit(self, queue: str, key: str) -> int:
+        """Spans a second of a queue by itself; 0: no limit."""
+        return _of_queue(self.queue_max_spans_per_second, queue, key) or 0
 
     def operation_rate(self, operation: str) -> float:
         return self.operation_rates.get(operation, 1.0)
@@ -62,3 +65,15 @@ class Sampling(Section, frozen=True):
             if name not in OPERATIONS:
                 at = (*path, "operation_rates", name)
                 yield Conflict(at, " or ".join((", ".join(OPERATIONS[:-1]), OPERATIONS[-1])), f'"{name}"', at)
+
+
+def _of_queue(table: Mapping[str, _Number], queue: str, key: str) -> _Number | None:
+    """What is said of a queue: exact name, exact key, then the first glob for the name, for the key."""
+    for exact in (queue, key):
+        if exact in table:
+            return table[exact]
+    for text in (queue, key):
+        for glob, number in table.items():
+            if fnmatchcase(text, glob):
+                return number
+    return None

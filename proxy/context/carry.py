@@ -13,7 +13,7 @@ from proxy.context.derive import Deriver, Ids
 from proxy.context.sampling import Sampler
 from proxy.context.slot import Edit, Slot, State
 from proxy.context.traceparent import RANDOM, SAMPLED, SpanContext
-from proxy.context.trust import distrusted
+from proxy.context.trust import UNTRUSTED, distrusted
 from proxy.events import Carry
 
 
@@ -59,6 +59,12 @@ class Carrier(msgspec.Struct, frozen=True):
         if found is not None and found.trace_id == self._trace_id(named):
             return slot
         return distrusted(slot, value)
+
+    def stored(self, slot: Slot, value: bytes, named: Named | None) -> Slot:
+        """The slot as it is read at a dequeue: a context that could not be replaced is no more believed than before."""
+        if self.trusts or self.distrust(slot, value, named) is not UNTRUSTED:
+            return slot
+        return UNTRUSTED
 
     def carry(self, slot: Slot, named: Named | None, sampler: Sampler, *, inject: bool = True) -> Carried:
         """At enqueue. ``inject=False``: observe without writing, as if there were no slot."""

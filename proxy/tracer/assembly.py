@@ -75,6 +75,7 @@ def sieve(settings: Settings) -> Sieve:
         TailOptions(tail.decision_wait, tail.max_spans, int(tail.slow * 1e9), tail.baseline_rate)
         if tail.enabled
         else None,
+        sampling.queue_limit if sampling.queue_max_spans_per_second else None,
     )
 
 

@@ -214,10 +214,13 @@ class Book:
             told = seen.described
             return NOTHING if told is None else Carried(Carry.FOUND, told.context, verified=told.verified)
         identity = framework.identity(event.value)
-        named = identity and Named(framework.family, identity.submission, identity.attempt, identity.hop)
+        named = (
+            None if identity is None else Named(framework.family, identity.submission, identity.attempt, identity.hop)
+        )
+        slot = self.carrier.stored(framework.slot(event.value), event.value, named)
         sampler = self.rates.sampler(event.queue, event.key)
         inject = self.policy.inject and framework.inject
-        return self.carrier.recover(framework.slot(event.value), named or None, sampler, inject=inject)
+        return self.carrier.recover(slot, named, sampler, inject=inject)
 
     def begin(self, seen: Seen) -> SpanContext:
         """A new trace, in which nobody has a span yet."""
@@ -243,7 +246,7 @@ class Book:
         waited = max(0, dequeue.end - since)
         dequeue.facts[a.WAIT_MS], dequeue.facts[a.WAIT_SOURCE] = waited / 1e6, source
         if first:
-            self.measures.waited(label(dequeue.job), waited)
+            self.measures.waited(label(dequeue.job), waited, dequeue.trace_id if dequeue.sampled else b"")
 
     def drop(self, job: Job, delivery: Delivery) -> None:
         """It was none."""

@@ -20,12 +20,14 @@ from rich.text import Text
 from proxy.tracer.attributes import (
     ATTEMPT,
     END_INFERRED,
+    ERROR_TYPE,
     JOB_ERROR,
     JOB_ID,
     JOB_TYPE,
     LINK_RELATION,
     OUTCOME,
     PARENT_UNVERIFIED,
+    QUEUE_NAME,
     START_INFERRED,
     WAIT_MS,
     Naming,
@@ -87,7 +89,8 @@ class TraceView:
         fields = span.job.fields
         job = (self._kept(JOB_ID, fields.id), self._kept(JOB_TYPE, fields.type))
         yield Text.assemble((guide, "dim"), (printable(span_name(span, self._naming, self._rule), plain), style))
-        yield Text(printable(_joined("/", span.service or self._service, span.job.queue), plain))
+        queue = self._kept(QUEUE_NAME, span.job.queue)
+        yield Text(printable(_joined("/", span.service or self._service, queue), plain))
         yield Text(printable(_joined(" ", *job), plain))
         yield Text(f"+{duration(span.start - self._start)}", style="dim")
         yield self._bar(span, bar, plain, style)
@@ -105,7 +108,8 @@ class TraceView:
         return Text.assemble((empty * left, "dim"), (full * width, style), (empty * (columns - left - width), "dim"))
 
     def _error(self, span: Span) -> str:
-        return _joined(": ", span.error, self._kept(JOB_ERROR, span.message)) if span.error else ""
+        error = self._kept(ERROR_TYPE, span.error)
+        return _joined(": ", error, self._kept(JOB_ERROR, span.message)) if span.error else ""
 
     def _links(self, span: Span, plain: bool) -> Iterator[str]:
         for link in span.links:

@@ -9,6 +9,7 @@ from proxy.tracer import attributes as a
 from proxy.tracer import silence
 from proxy.tracer.book import HOLD, KEY_LIMIT, Book, Seen, label
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
+from proxy.tracer.measures import place_of
 from proxy.tracer.note import has_own_id, note
 from proxy.tracer.settle import taken_over
 from proxy.tracer.span import Kind, Link, Operation, Span, Value
@@ -111,6 +112,7 @@ def _give(book: Book, seen: Seen, job: Job, delivery: Delivery, span: Span, *, u
     if undelivered:
         span.error = span.facts[a.OUTCOME] = "undelivered"
         book.close(delivery)
+        book.measures.end(label(span.job), "undelivered")
         job.status = Status.LOST
     else:
         job.delivered(delivery)
@@ -151,10 +153,10 @@ def too_old(book: Book, seen: Seen, waiting: Waiting | None) -> bool:
 
 def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | None) -> None:
     event, fields = seen.event, seen.fields
-    queue = label(span.job)
-    depth = book.measures.depth.get(queue)
+    place = place_of(span.job)
+    depth = book.measures.depth_at(place)
     if depth:
-        book.measures.depth_is(queue, depth - 1)
+        book.measures.depth_is(place, depth - 1)
         span.facts[a.DEPTH] = depth - 1
     if waiting is not None:
         span.start = max(span.start, min(waiting.since, span.end))

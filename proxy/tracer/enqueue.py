@@ -5,8 +5,9 @@ from __future__ import annotations
 from proxy.context.traceparent import SpanContext, unpack
 from proxy.events import Carry, JobEvent, Op, Outcome, Verdict
 from proxy.tracer import attributes as a
-from proxy.tracer.book import Book, Seen, label
+from proxy.tracer.book import Book, Seen
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
+from proxy.tracer.measures import place_of
 from proxy.tracer.note import has_own_id, note
 from proxy.tracer.reference import set_aside, tell
 from proxy.tracer.settle import given_back
@@ -52,7 +53,7 @@ def enqueue(book: Book, seen: Seen) -> None:
     links = span.links if stay is None else (*stay.links, *span.links)
     job.enqueued(Waiting(context, event.done, links, before=aside), named=named)
     if event.number >= 0 and event.op is Op.ENQUEUE:
-        book.measures.depth_is(label(span.job), event.number)
+        book.measures.depth_is(place_of(span.job), event.number)
 
 
 def schedule(book: Book, seen: Seen) -> None:

@@ -213,6 +213,10 @@ class Jobs:
         job = self._jobs[key] = Job(key, status, now)
         return job
 
+    def held(self) -> Iterator[Delivery]:
+        """Those that somebody works on, where it is known who will say that they have ended."""
+        return (one for job in self._jobs.values() for one in job.deliveries if one.open and one.counted)
+
     def put_away(self, job: Job) -> None:
         """Nothing more is expected of it but what may come a little late: its enqueue, or the same once more."""
         last = job.deliveries[-1]

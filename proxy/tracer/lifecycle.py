@@ -32,7 +32,7 @@ from proxy.tracer.dequeue import claim, dequeue
 from proxy.tracer.enqueue import enqueue, schedule
 from proxy.tracer.index import Index
 from proxy.tracer.jobs import Status, Waiting
-from proxy.tracer.measures import Measures
+from proxy.tracer.measures import Label, Measures, place_of
 from proxy.tracer.reference import complete, describe, early, forget_descriptions
 from proxy.tracer.span import Kind, Operation, Span
 
@@ -44,6 +44,14 @@ class Lifecycle:
     @property
     def measures(self) -> Measures:
         return self._book.measures
+
+    def longest(self, now: int) -> dict[Label, float]:
+        """How long, in seconds, the job has been worked on that somebody has had for longest, by queue."""
+        longest: dict[Label, float] = {}
+        for one in self._book.jobs.held():
+            queue, lasts = label(one.facts), (now - (one.started or one.at)) / 1e9
+            longest[queue] = max(longest.get(queue, 0.0), lasts)
+        return longest
 
     @property
     def index(self) -> Index:
@@ -171,10 +179,11 @@ def _heard(book: Book, seen: Seen) -> None:
 
 def _purge(book: Book, seen: Seen) -> None:
     span = seen.span(Operation.PURGE, Kind.CLIENT, book.begin(seen), book.ids.span_id())
-    depth = book.measures.depth.get(label(span.job))
+    place = place_of(span.job)
+    depth = book.measures.depth_at(place)
     if depth is not None:
         span.facts[a.PURGED] = depth
-        book.measures.depth_is(label(span.job), 0)
+        book.measures.depth_is(place, 0)
     if seen.event.verdict is Verdict.UNKNOWN:
         span.facts[a.OUTCOME] = "unknown"
     book.name_client(seen, span)

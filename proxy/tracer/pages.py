@@ -15,6 +15,7 @@ from proxy.admin.metrics import Queues, Reading, TracerCollector, by_queue, rend
 from proxy.admin.pages import ui_routes
 from proxy.tracer import assembly as tracer_assembly
 from proxy.tracer.export.pipeline import BUCKETS, ExportStats
+from proxy.tracer.how import ENDS
 from proxy.tracer.measures import BOUNDS
 from proxy.tracer.views import Views
 
@@ -26,7 +27,8 @@ def admin_server(tracer: Tracer) -> AdminServer:
     """Serves the pages about this tracer."""
     frameworks = [framework.name for framework in assembly.frameworks(tracer.settings)]
     collector = TracerCollector(tracer.snapshots.values, frameworks)
-    collector.queues = Queues(mask=tracer_assembly.redaction(tracer.settings).text)
+    rule = tracer_assembly.redaction(tracer.settings)
+    collector.queues = Queues(mask=rule.text)
     collector.sources = (
         lambda reading: _own(tracer, reading),
         lambda reading: _jobs(tracer, reading, collector.queues),
@@ -38,6 +40,7 @@ def admin_server(tracer: Tracer) -> AdminServer:
         tracer.lifecycle.measures,
         time.time_ns,
         service=settings.tracing.service_name or "redspan",
+        rule=rule,
     )
     guard = Middleware(Guard, bind=settings.admin.bind_address, token_file=settings.admin.token_file)
     routes = [*api_routes(views), *ui_routes()]
@@ -79,6 +82,14 @@ def _jobs(tracer: Tracer, reading: Reading, queues: Queues) -> None:
     for name, known in (("redspan_jobs_in_flight", measures.in_flight), ("redspan_queue_depth", measures.depth)):
         for (framework, queue), number in known.items():
             reading.add(name, (framework, queues.name(framework, queue)), number)
+    longest = tracer.lifecycle.longest(time.time_ns())
+    for framework, queue in measures.in_flight:
+        labels = (framework, queues.name(framework, queue))
+        reading.most("redspan_jobs_in_flight_longest_seconds", labels, longest.get((framework, queue), 0.0))
+        # All of them from the first job on, as what starts with its first failure has no rate before it.
+        ends = measures.ends.get((framework, queue), {})
+        for end in ENDS:
+            reading.add("redspan_attempt_ends_total", (*labels, end), ends.get(end, 0))
     reading.add("redspan_events_lost_total", (), measures.lost_events)
     reading.add("redspan_jobs_forgotten_total", (), measures.evicted)
     reading.add("redspan_orphan_settles_total", (), measures.orphans)

@@ -10,6 +10,7 @@ from proxy.events import Op, Verdict
 from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
 from proxy.tracer.book import HOLD, Book, Seen, label
+from proxy.tracer.how import how
 from proxy.tracer.jobs import Delivery, Job, Status
 from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
 
@@ -225,7 +226,8 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
     if held:
         begun = facts.fields.held_until
     if not uncertain:
-        book.measures.processed(label(facts), last - begun)
+        book.measures.processed(label(facts), last - begun, delivery.trace_id if delivery.sampled else b"")
+    book.measures.end(label(facts), how(delivery.verdict, delivery.error))
     if job.entry is not None and delivery.worker:
         job.entry.worker = delivery.worker
     if facts.framework in book.policy.without_process:

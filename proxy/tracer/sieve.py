@@ -1,34 +1,42 @@
-"""Which of the finished spans are exported: those of sampled traces, less what tail, operation rates and limit take."""
+"""Which finished spans are exported: those of sampled traces, less what tail, operation rates and limits take."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal, TypeAlias, get_args
 
 from proxy.context.sampling import threshold
 from proxy.context.tracestate import randomness
-from proxy.tracer.limiter import Limiter
+from proxy.tracer.limiter import Limiter, QueueLimiter
 from proxy.tracer.span import Operation, Span
 from proxy.tracer.tail import Tail, TailOptions, raise_threshold
 
-Decision: TypeAlias = Literal["sampled", "not_sampled", "tail", "thinned", "limited"]
+Decision: TypeAlias = Literal["sampled", "not_sampled", "tail", "thinned", "queue_limited", "limited"]
 """``redspan_sampling_decisions_total{decision}``: all but the first are left out."""
 
 _REMEMBERED: Final = 50_000
 
 
 class Sieve:
-    """``operations``: shares by `Operation`; ``rate``: spans a second, 0 for no limit."""
+    """``operations``: shares by `Operation`; ``rate``: spans a second, 0 for no limit.
+
+    ``queue_rate`` answers the same for a queue's name and key.
+    """
 
     def __init__(
-        self, operations: Mapping[Operation, float] | None = None, rate: int = 0, tail: TailOptions | None = None
+        self,
+        operations: Mapping[Operation, float] | None = None,
+        rate: int = 0,
+        tail: TailOptions | None = None,
+        queue_rate: Callable[[str, str], int] | None = None,
     ) -> None:
         self.tail: Final = None if tail is None else Tail(tail)
         self._decisions: dict[Decision, int] = dict.fromkeys(get_args(Decision), 0)
         self._least = {operation: threshold(share) for operation, share in (operations or {}).items() if share < 1}
         self._limiter = Limiter(rate) if rate else None
-        self._passes_all = self.tail is None and not self._least and self._limiter is None
+        self._queues = QueueLimiter(queue_rate) if queue_rate is not None else None
+        self._passes_all = self.tail is None and not self._least and self._limiter is None and self._queues is None
         self._gone: OrderedDict[bytes, bytes] = OrderedDict()
         """Spans that their operation's rate left out, and their parents: their children's from now on."""
 
@@ -64,6 +72,9 @@ class Sieve:
         for span in spans:
             if not self._wanted(span):
                 self._decisions["thinned"] += 1
+            elif self._queues is not None and not self._queues.admit(span, now):
+                # First: what one queue has too many of shall not take from the others' share.
+                self._decisions["queue_limited"] += 1
             elif self._limiter is not None and not self._limiter.admit(span, now):
                 self._decisions["limited"] += 1
             else:

@@ -54,7 +54,7 @@ class Views:
         return {
             "id": self._kept(a.MESSAGE_ID, entry.id),
             "type": self._kept(a.JOB_TYPE, fields.type),
-            "queue": entry.queue,
+            "queue": self._kept(a.QUEUE_NAME, entry.queue),
             "framework": entry.framework,
             "status": str(entry.status),
             "trace_id": entry.trace_id.hex(),
@@ -64,8 +64,8 @@ class Views:
             "heard_at": utc(entry.heard),
             "wait_ms": _rounded(entry.wait_ms),
             "process_ms": _rounded(entry.process_ms),
-            "worker": self._kept(a.WORKER_ID, entry.worker),
-            "error": entry.error,
+            "worker": self._worker(entry),
+            "error": self._kept(a.ERROR_TYPE, entry.error),
             "trace_url": self._link(entry.trace_id, entry.spans),
         }
 
@@ -89,7 +89,7 @@ class Views:
             "first_heard_at": utc(entry.first),
             "final": entry.status in FINAL,
             "traces": [trace_id.hex() for trace_id in reversed(entry.traces)],
-            "timeline": list(_timeline(spans)),
+            "timeline": [self._step(step) for step in _timeline(spans)],
             "spans": [self.span(span) for span in spans],
             "spans_left_out": entry.cut,
         }
@@ -117,7 +117,7 @@ class Views:
 
     def span(self, span: Span) -> Shown:
         return {
-            "name": a.span_name(span, self._settings.tracing.spans.naming),
+            "name": a.span_name(span, self._settings.tracing.spans.naming, self._rule),
             "operation": str(span.operation),
             "kind": span.kind.name,
             "trace_id": span.trace_id.hex(),
@@ -128,7 +128,7 @@ class Views:
             "start_us": span.start // 1000,
             "duration_us": max(0, span.end - span.start) // 1000,
             "duration_ms": _rounded(max(0, span.end - span.start) / 1e6),
-            "error": span.error,
+            "error": self._kept(a.ERROR_TYPE, span.error),
             "sampled": span.sampled,
             "attributes": _finite(a.attributes(span, self._rule)),
             "events": [
@@ -166,7 +166,8 @@ class Views:
     def queues(self) -> list[Shown]:
         """What is known of each queue."""
         measures, now = self._measures, self._clock()
-        labels = {**self.index.rates, **measures.wait, **measures.process, **measures.in_flight, **measures.depth}
+        depth = measures.depth
+        labels = {**self.index.rates, **measures.wait, **measures.process, **measures.in_flight, **depth}
         found: dict[tuple[str, str], dict[str, int]] = {}
         for entry in self.index.all():
             states = found.setdefault((entry.framework, entry.queue), {})
@@ -177,9 +178,9 @@ class Views:
             rate = (0.0,) * 4 if rates is None else rates.per_second(now)
             shown.append(
                 {
-                    "queue": label[1],
+                    "queue": self._kept(a.QUEUE_NAME, label[1]),
                     "framework": label[0],
-                    "depth": measures.depth.get(label),
+                    "depth": depth.get(label),
                     "in_flight": measures.in_flight.get(label, 0),
                     "per_second": {
                         name: round(one, 3)
@@ -201,7 +202,7 @@ class Views:
             one = known.setdefault(
                 entry.worker,
                 {
-                    "worker": self._kept(a.WORKER_ID, entry.worker),
+                    "worker": self._worker(entry),
                     "frameworks": [],
                     "queues": [],
                     "running": [],
@@ -210,7 +211,8 @@ class Views:
                     "heard_at": utc(entry.heard),
                 },
             )
-            for name, value in (("frameworks", entry.framework), ("queues", entry.queue)):
+            queue = self._kept(a.QUEUE_NAME, entry.queue)
+            for name, value in (("frameworks", entry.framework), ("queues", queue)):
                 if value not in one[name] and len(one[name]) < 50:
                     one[name].append(value)
             if entry.status == "running" and len(one["running"]) < 50:
@@ -240,6 +242,15 @@ class Views:
             end_ms=max(span.end for span in mine) // 10**6,
         )
         return link or None
+
+    def _worker(self, entry: Entry) -> str:
+        """By its name; one without a name goes by its address, which is that of a machine."""
+        nameless = any(span.facts.get(a.CLIENT_ADDRESS) == entry.worker for span in entry.spans)
+        return self._kept(a.CLIENT_ADDRESS if nameless else a.WORKER_ID, entry.worker)
+
+    def _step(self, step: Shown) -> Shown:
+        """Of a timeline, as far as its error may be shown."""
+        return {**step, "error": self._kept(a.ERROR_TYPE, step["error"])} if "error" in step else step
 
     def _kept(self, name: str, text: str) -> str:
         """``text`` as far as the rule lets it out as the attribute ``name``."""

@@ -23,7 +23,8 @@ _HEAD = ("fault", "", "sent", "processed", "lost", "twice", "errors", "longest w
 
 def row(fault: Fault, outcome: Outcome, *, direct: bool) -> tuple[str, ...]:
     totals, spans = outcome.totals, outcome.spans
-    exported = f"{spans['exported']} of {spans['started']} sent, {spans['dropped']} dropped, {spans['held']} held"
+    dropped = sum(spans.dropped.values())
+    exported = f"{spans.exported} of {spans.started} sent, {dropped} dropped, {spans.held} held"
     return (
         "" if direct else fault.name,
         "without" if direct else "redspan",
@@ -33,7 +34,7 @@ def row(fault: Fault, outcome: Outcome, *, direct: bool) -> tuple[str, ...]:
         str(totals.duplicated),
         str(totals.errors),
         f"{totals.longest:.2f} s",
-        exported if spans["started"] else "",
+        exported if spans.started else "",
         "; ".join(outcome.checks),
     )
 

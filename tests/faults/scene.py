@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.load import LISTS, Load, Totals
+from tests.metrics import Page, Spans, spans
 from tests.receiver import Receiver
 from tests.redis import RedisServer
 from tests.sidecar import Sidecar
 
 QUIET: Final = 1.0
 """Seconds of load before a fault, and after it."""
-
-_COUNTED: Final = ("started", "exported", "dropped", "held")
 
 
 @dataclass
@@ -89,8 +88,7 @@ class Outcome:
     wrong: list[str]
     blind: int
     code: int
-    spans: dict[str, int]
-    """How many were started, and what became of them."""
+    spans: Spans
     checks: list[str]
 
     def problems(self, fault: Fault) -> list[str]:
@@ -121,13 +119,13 @@ def play(fault: Fault, directory: Path, *, direct: bool) -> Outcome:
             if not fault.ended:
                 scene.works()
             load.stop()
-        blind, spans, code = 0, dict.fromkeys(_COUNTED, 0), 0
+        blind, counted, code = 0, Spans(0, 0, {}, 0), 0
         if sidecar is not None and not fault.ended:
-            sidecar.page("/metrics")
-            blind, spans = int(sidecar.metric("redspan_blind_total")), _spans(sidecar)
+            page = Page(sidecar.page("/metrics").body)
+            blind, counted = page.total("redspan_blind_total"), spans(page)
             code = sidecar.stop(60.0)
         totals = load.settle(server.url)
-    return Outcome(totals, load.wrong, blind, code, spans, scene.checks)
+    return Outcome(totals, load.wrong, blind, code, counted, scene.checks)
 
 
 @contextmanager
@@ -147,13 +145,3 @@ def _sidecar(
         settings[name] = {**settings.get(name, {}), **values}
     with Sidecar(directory, settings, fault.env(directory), log_to=fault.log) as sidecar:
         yield sidecar
-
-
-def _spans(sidecar: Sidecar) -> dict[str, int]:
-    names = {
-        "started": "redspan_spans_started_total",
-        "exported": "redspan_spans_exported_total",
-        "dropped": "redspan_spans_dropped_total",
-        "held": "redspan_span_buffer_spans",
-    }
-    return {what: int(sidecar.metric(name)) for what, name in names.items()}

@@ -131,6 +131,12 @@ class TestSamplingRate:
     def test_order(self, queue: str, key: str, rate: float) -> None:
         assert self.rates.rate(queue, key) == rate
 
+    def test_limits_of_queues_go_by_the_same(self) -> None:
+        limits = Sampling(queue_max_spans_per_second={"*": 500, "mail:*": 50, "queue:mail:urgent": 0})
+        places = (("mail:urgent", "queue:mail:urgent"), ("mail:other", "x"), ("x", "y"))
+        assert [limits.queue_limit(*place) for place in places] == [0, 500, 500]
+        assert Sampling(queue_max_spans_per_second={"mail:*": 50}).queue_limit("x", "y") == 0
+
     def test_a_rate_of_zero_is_one(self) -> None:
         assert Sampling(1.0, {"noise": 0.0}).rate("noise", "noise") == 0.0
 

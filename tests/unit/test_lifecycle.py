@@ -33,7 +33,9 @@ def lifecycle(**options: Any) -> Lifecycle:
 def event(op: Op, at: int, **more: Any) -> JobEvent:
     """At ``at`` ms, on the queue ``jobs``, of `JOB`; answered a millisecond later."""
     fields: dict[str, Any] = {"key": b"jobs", "queue": "jobs", "value": JOB, "conn": 1} | more
-    return JobEvent(op, "list", fields.pop("conn"), 0, START + at * MS, START + at * MS + MS, **fields)
+    return JobEvent(
+        op, "list", fields.pop("conn"), fields.pop("db", 0), START + at * MS, START + at * MS + MS, **fields
+    )
 
 
 def enqueue(at: int, **more: Any) -> JobEvent:
@@ -192,6 +194,62 @@ def test_depth_follows_pushes_and_pops() -> None:
     assert dequeued.facts[a.DEPTH] == 6
     (purge,) = run(life, event(Op.PURGE, 2, value=b""))
     assert purge.facts[a.PURGED] == 6
+
+
+def test_depth_of_one_name_in_several_places_is_their_sum() -> None:
+    life = lifecycle()
+    elsewhere = Connection(0, 2, START, True, "l", "redis:6380", "10.0.0.1:5", "", "")
+    others: tuple[dict[str, Any], ...] = ({"db": 3}, {"key": b"jobs\x06\x163"}, {"conn": 2})
+    run(life, elsewhere, enqueue(0, number=7), *(enqueue(1, number=100, **other) for other in others))
+    (dequeued,) = run(life, dequeue(2))
+    assert (dequeued.facts[a.DEPTH], life.measures.depth) == (6, {QUEUE: 306})
+    for at, other in enumerate(others):
+        run(life, event(Op.PURGE, 3, value=b"", **other))
+        assert life.measures.depth == {QUEUE: 206 - 100 * at}
+
+
+@pytest.mark.parametrize(
+    ("events", "end"),
+    [
+        ([ack(1)], "success"),
+        ([event(Op.OUTCOME, 1, verdict=Verdict.FAILURE), ack(2)], "failure"),
+        ([event(Op.RETRY, 1), ack(2)], "retry"),
+        ([event(Op.DEAD_LETTER, 1, verdict=Verdict.FAILURE), ack(2)], "dead_letter"),
+        ([event(Op.RECLAIM, 1, key=WORK), enqueue(2)], "taken_over"),
+        ([ack(1, number=0)], "ack_lost"),
+    ],
+)
+def test_ends_are_counted(events: list[JobEvent], end: str) -> None:
+    life = lifecycle()
+    run(life, enqueue(-1), dequeue(0), *events)
+    assert {how: count for how, count in life.measures.ends[QUEUE].items() if count} == {end: 1}
+
+
+def test_a_job_that_its_client_never_got_is_counted_as_such() -> None:
+    life = lifecycle()
+    run(life, dequeue(0, outcome=Outcome.UNDELIVERED))
+    assert life.measures.ends[QUEUE]["undelivered"] == 1
+
+
+def test_who_has_worked_for_longest() -> None:
+    life = lifecycle()
+    for at in (0, 400):
+        run(life, dequeue(at, value=b'{"id":"%d"}' % at))
+    now = START + 1001 * MS
+    assert life.longest(now) == {QUEUE: 1.0}
+    run(life, ack(500, value=b'{"id":"0"}'))
+    assert life.longest(now) == {QUEUE: 0.6}
+    run(life, ack(500, value=b'{"id":"400"}'))
+    assert life.longest(now) == {}
+
+
+def test_measurements_lead_to_traces() -> None:
+    life = lifecycle()
+    spans = run(life, enqueue(0), dequeue(250), ack(2000))
+    assert len(spans) == 3
+    for histogram, seconds in ((life.measures.wait[QUEUE], 0.25), (life.measures.process[QUEUE], 1.75)):
+        ((bucket, exemplar),) = histogram.exemplars.items()
+        assert (histogram.counts[bucket], exemplar) == (1, (trace_id(1), seconds))
 
 
 def test_spans_say_who_the_client_is() -> None:

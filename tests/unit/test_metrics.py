@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.admin import catalogue
-from proxy.admin.metrics import Queues, Reading, RelayCollector, TracerCollector, render
+from proxy.admin.metrics import Queues, Reading, RelayCollector, TracerCollector, by_queue, render
 from proxy.events import Snapshot
 from proxy.relay import counters, outbox
+from proxy.tracer import how, measures, sieve
 from proxy.tracer.export import buffer
 from proxy.tracer.span import Operation
 
@@ -55,6 +57,8 @@ def test_values_are_those_that_are_counted() -> None:
     assert get_args(outbox.Reason) == catalogue.EVENTS_DROPPED
     assert get_args(buffer.Dropped) == catalogue.SPANS_DROPPED
     assert tuple(operation.value for operation in Operation) == catalogue.OPERATIONS
+    assert get_args(sieve.Decision) == catalogue.DECISIONS
+    assert how.ENDS == catalogue.ENDS
 
 
 def test_relay_counts_under_known_names() -> None:
@@ -66,10 +70,17 @@ def test_everything_known_starts_at_zero() -> None:
     series = page()
     for name in catalogue.BLIND:
         assert series[f'redspan_blind_total{{reason="{name}"}}'] == 0
-    assert series['redspan_injections_total{framework="list",result="written"}'] == 0
     assert series['redspan_unrecognised_total{framework="list"}'] == 0
     assert series["redspan_connections"] == 0
     assert set(series.values()) == {0.0, 1.0}  # the one is redspan_build_info
+
+
+def test_what_becomes_of_contexts_starts_at_zero_with_a_framework_s_first_job() -> None:
+    assert not [name for name in page(frameworks=("list", "rq")) if name.startswith("redspan_injections_total{")]
+    series = page(snapshot(("redspan_injections_total", ("rq", "written"), 1)), frameworks=("list", "rq"))
+    found = {name: count for name, count in series.items() if name.startswith("redspan_injections_total{")}
+    assert len(found) == len(catalogue.INJECTIONS)
+    assert found['redspan_injections_total{framework="rq",result="written"}'] == sum(found.values()) == 1
 
 
 def test_workers_are_summed() -> None:
@@ -156,6 +167,19 @@ def test_histograms() -> None:
         assert row % (bound, count) in text
     assert 'redspan_job_process_seconds_sum{framework="list",queue="other"} 19.0' in text
     assert 'messaging_process_duration_seconds_count{messaging_destination_name="other"' in text
+
+
+def test_exemplars() -> None:
+    collector, histogram = TracerCollector(list), measures.Histogram()
+    histogram.observe(0.5, bytes(15) + b"\x05")
+    histogram.observe(60)
+    name, known = "redspan_job_process_seconds", {("list", "a"): histogram}
+    collector.sources = (lambda reading: by_queue(reading, collector.queues, name, measures.BOUNDS, known),)
+    text = render(collector, "application/openmetrics-text; version=1.0.0")[0].decode()
+    families = {family.name: family for family in open_metrics_families(text)}  # type: ignore[no-untyped-call]
+    found = {one.labels.get("le"): one.exemplar for one in families[name].samples if one.exemplar}
+    assert [(bound, one.labels, one.value) for bound, one in found.items()] == [("0.5", {"trace_id": f"{5:032x}"}, 0.5)]
+    assert "trace_id" not in render(collector, "")[0].decode()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from proxy.context.sampling import Rates
 from proxy.context.traceparent import SpanContext, unpack
 from proxy.frameworks.base import Fields
 from proxy.tracer import attributes as a
-from proxy.tracer.limiter import Limiter
+from proxy.tracer.limiter import Limiter, QueueLimiter
 from proxy.tracer.sieve import Sieve
 from proxy.tracer.span import Operation, Span
 from proxy.tracer.tail import TailOptions
@@ -144,6 +144,41 @@ class TestLimiter:
         sieve = Sieve(rate=5)
         assert len(sieve.take([make() for _ in range(8)], 0)) == 5
         assert (sieve.decisions["sampled"], sieve.decisions["limited"]) == (5, 3)
+
+
+class TestQueueLimiter:
+    def admitted(self, limiter: QueueLimiter, queue: str, count: int = 100) -> int:
+        return sum(limiter.admit(make(Operation.PURGE, queue=queue, key=queue), 0) for _ in range(count))
+
+    def test_each_queue_has_its_own(self) -> None:
+        limiter = QueueLimiter(Sampling(queue_max_spans_per_second={"mail": 10, "batch:*": 3}).queue_limit)
+        queues = ("mail", "batch:1", "batch:2", "orders", "mail")
+        assert [self.admitted(limiter, queue) for queue in queues] == [10, 3, 3, 100, 0]
+
+    def test_a_trace_goes_by_each_queue_that_it_comes_through(self) -> None:
+        limiter = QueueLimiter(lambda *_: 1)
+        assert limiter.admit(make(queue="a", key="a"), 0)
+        assert not limiter.admit(make(queue="a", key="a", trace_id=trace(1)), 0)
+        assert limiter.admit(make(queue="b", key="b", trace_id=trace(1)), 0)
+        assert not limiter.admit(make(queue="a", key="a", trace_id=trace(1)), 3600)
+
+    def test_names_that_somebody_makes_up_are_no_way_out(self) -> None:
+        limiter = QueueLimiter(lambda *_: 2)
+        for number in range(1000):
+            assert self.admitted(limiter, f"queue-{number}", 5) == 2
+        assert [self.admitted(limiter, f"another-{number}", 5) for number in range(3)] == [2, 0, 0]
+        assert len(limiter._queues) == 1000
+
+    def test_what_one_has_too_many_of_takes_nothing_from_the_others(self) -> None:
+        sieve = Sieve(rate=10, queue_rate=lambda queue, _: 4 if queue == "noisy" else 0)
+        noisy = sieve.take([make(queue="noisy") for _ in range(50)], 0)
+        calm = sieve.take([make(queue="calm") for _ in range(20)], 0)
+        assert (len(noisy), len(calm)) == (4, 6)
+        assert {name: count for name, count in sieve.decisions.items() if count} == {
+            "sampled": 10,
+            "queue_limited": 46,
+            "limited": 14,
+        }
 
 
 class TestTail:

@@ -71,6 +71,9 @@ def test_what_is_in_doubt_is_left_and_counted(value: str) -> None:
     slot = CARRIER.distrust(json_slot(value.encode()), value.encode(), None)
     assert (slot.state, slot.reason) == (State.INVALID, "untrusted")
     assert carry(json_slot(value.encode()), value.encode()).edit is None
+    # Nor does it count where the job is taken from the queue.
+    stored = CARRIER.stored(json_slot(value.encode()), value.encode(), None)
+    assert CARRIER.recover(stored, None, lambda _: b"").context is None
 
 
 def test_what_follows_from_the_identity_and_the_key_is_our_own() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tests.conftest import StartSidecar
 from tests.redis import PATIENCE, RedisServer, free_port
 from tests.sidecar import Sidecar
 from tests.wire.shop import SECRET, SETTINGS, TRACE, ask, busy, ids, job, jobs
+from tests.wire.surfaces import Stream
 
 
 @pytest.fixture(scope="module")
@@ -202,27 +202,6 @@ class TestToken:
         sidecar.page("/")
         assert "admin.token_file" in problem(sidecar, "/api/jobs")["detail"]
         assert sidecar.get("/ui").status == 403
-
-
-class Stream:
-    """A reader of ``/api/events``."""
-
-    def __init__(self, sidecar: Sidecar, query: str = "") -> None:
-        address = parse_bind(sidecar.admin)
-        self._socket = socket.create_connection((address.host, address.port), PATIENCE)
-        self._socket.sendall(f"GET /api/events?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        self._data = b""
-        self.until(b"retry:")
-
-    def until(self, text: bytes) -> bytes:
-        while text not in self._data:
-            more = self._socket.recv(65536)
-            assert more, self._data
-            self._data += more
-        return self._data
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class TestEvents:

@@ -4,75 +4,103 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 
+import pytest
 import redis
 
 from tests.conftest import StartSidecar
-from tests.receiver import Receiver
+from tests.receiver import ReceivedSpan, Receiver
 from tests.sidecar import Sidecar
+from tests.wire import personal
+from tests.wire.personal import CREDENTIAL, EMAIL, PERSONAL
+from tests.wire.surfaces import Watched
+from tests.zipkin_receiver import ZipkinReceiver
 
-PERSONAL = {
-    "email": "jane.doe@example.com",
-    "ip": "203.0.113.77",
-    "card": "4111 1111 1111 1111",
-    "ssn": "078-05-1120",
-    "phone": "+49 30 1234567",
-    "own": "ACC-99887766",
-}
-SECRET = "hunter2-in-the-payload"
-PATHS = {"tenant": "email", "correlation_id": "ip", "priority": "card", "idempotency_key": "ssn", "error": "phone"}
+LAST = "the-last-job"
 
 
-def work(sidecar: Sidecar) -> None:
+@pytest.fixture
+def receivers() -> Iterator[tuple[Receiver, ZipkinReceiver]]:
+    with Receiver() as one, ZipkinReceiver() as other:
+        yield one, other
+
+
+def connect(sidecar: Sidecar) -> redis.Redis:
+    return redis.Redis.from_url(sidecar.url, client_name=EMAIL)
+
+
+def work(client: redis.Redis) -> None:
     """Jobs with all of it in every place, through to success and to the dead letters; and what Redis refuses."""
-    with redis.Redis.from_url(sidecar.url, client_name=PERSONAL["email"], decode_responses=True) as client:
-        for name, value in PERSONAL.items():
-            queue = f"jobs:{value.replace(' ', '_')}" if name in ("email", "ip", "ssn", "own") else "jobs:plain"
-            job = {"id": value, "type": f"mail {value}", "secret": SECRET, "shown": f"to {value}", **PERSONAL}
-            client.lpush(queue, json.dumps(job))
-            taken = client.lmove(queue, "work:1", "RIGHT", "LEFT")
-            assert taken is not None
-            client.lpush("dead" if name == "email" else "done", taken)
-            client.lrem("work:1", 1, str(taken))
-        client.set("jobs:wrong", PERSONAL["email"])
-        with contextlib.suppress(redis.ResponseError):
-            client.lpush("jobs:wrong", json.dumps({"id": PERSONAL["card"]}))
+    for name, value in PERSONAL.items():
+        queue = f"jobs:{value.replace(' ', '_')}" if name in ("email", "ip", "ssn", "own") else "jobs:plain"
+        client.lpush(queue, json.dumps(personal.job(name)))
+        taken = client.lmove(queue, "work:1", "RIGHT", "LEFT")
+        assert isinstance(taken, bytes)
+        client.lpush("dead" if name == "email" else "done", taken)
+        client.lrem("work:1", 1, taken)  # type: ignore[arg-type]  # the library's types know no bytes here
+    client.set("jobs:wrong", EMAIL)
+    refused = json.dumps({"id": PERSONAL["card"]})
+    login = ("default", CREDENTIAL)
+    for command in (("LPUSH", "jobs:wrong", refused), ("AUTH", *login), ("HELLO", 3, "AUTH", *login)):
+        with contextlib.suppress(redis.RedisError):
+            client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
-def test_nothing_personal_leaves(start_sidecar: StartSidecar) -> None:
-    with Receiver() as receiver:
-        sidecar = start_sidecar(
-            {
-                "frameworks": {
-                    "list": {
-                        "queues": ["jobs:*"],
-                        "processing": ["work:*"],
-                        "completed": ["done"],
-                        "dead_letter": ["dead"],
-                        **PATHS,
-                    }
-                },
-                "tracing": {
-                    "endpoint": receiver.url,
-                    "protocol": "http/protobuf",
-                    "export": {"interval": "50ms", "compression": "none"},
-                    "spans": {"naming": "semconv"},
-                    "attribute_filter": {"allow": [{"framework": "list", "paths": ["shown"]}]},
-                    "security": {"pii_patterns": [r"ACC-\d+"]},
-                },
-                "log": {"level": "debug"},
-            }
-        )
-        work(sidecar)
-        spans = receiver.wait_for(lambda spans: len(spans) >= 3 * len(PERSONAL))
-        sent = repr(receiver.spans)
-        pages = "".join(sidecar.page(path).body for path in ("/metrics", "/healthz", "/readyz"))
-        sidecar.stop()
-        emitted = sent + pages + sidecar.log
-    assert "redspan.payload.shown" in emitted, "what is allowed is not there"
-    assert {"to [email]", "to [ip]", "to [card]", "to [ssn]", "to [phone]", "to [custom]"} <= {
+def finish(client: redis.Redis) -> None:
+    client.lpush("jobs:last", json.dumps({"id": LAST}))
+
+
+def search(emitted: dict[str, str]) -> None:
+    for text in personal.spellings():
+        found = [where for where, said in emitted.items() if text in said]
+        assert found == [], text
+
+
+def frameworks(spans: list[ReceivedSpan]) -> set[str]:
+    return {span.attributes["redspan.framework"] for span in spans}
+
+
+@pytest.mark.parametrize("console", ["tree", "json"])
+def test_nothing_personal_leaves(
+    console: str, start_sidecar: StartSidecar, receivers: tuple[Receiver, ZipkinReceiver]
+) -> None:
+    receiver, zipkin = receivers
+    places = {
+        "endpoint": receiver.url,
+        "exporters": [{"endpoint": f"{zipkin.url}/api/v2/spans"}],
+        "console_exporter": console,
+        "spans": {"naming": "semconv"},
+    }
+    sidecar = start_sidecar(personal.settings(**places))
+    with Watched(sidecar, receivers) as watched:
+        with connect(sidecar) as client:
+            work(client)
+            finish(client)
+        spans = receiver.wait_for(lambda spans: len(spans) >= 3 * len(PERSONAL) + 1)
+        emitted = watched.emitted(LAST, list(PERSONAL.values()))
+    assert {f"to [{word}]" for word in ("email", "ip", "card", "ssn", "phone", "custom")} <= {
         str(span.attributes.get("redspan.payload.shown")) for span in spans
     }
-    for text in (*PERSONAL.values(), SECRET):
-        for spelling in (text, text.replace(" ", "_"), text.replace(" ", "")):
-            assert spelling not in emitted, spelling
+    for where in ("to Receiver", "to ZipkinReceiver", f"/api/jobs/{EMAIL}"):
+        assert "redspan.payload.shown" in emitted[where], "what is allowed is not there"
+    assert "queue.name" in emitted["its log, and the console"] or console == "tree"
+    search(emitted)
+
+
+def test_nor_from_a_job_of_any_framework(
+    start_sidecar: StartSidecar, receivers: tuple[Receiver, ZipkinReceiver]
+) -> None:
+    receiver, zipkin = receivers
+    places = {"endpoint": receiver.url, "exporters": [{"endpoint": f"{zipkin.url}/api/v2/spans"}]}
+    sidecar = start_sidecar(personal.settings(**places, console_exporter="tree"))
+    with Watched(sidecar, receivers) as watched:
+        with connect(sidecar) as client:
+            for commands in personal.FRAMEWORKS.values():
+                for command in commands():
+                    client.execute_command(*command)
+            finish(client)
+        receiver.wait_for(lambda spans: any(span.attributes.get("messaging.message.id") == LAST for span in spans))
+        sidecar.wait_for(lambda: frameworks(receiver.spans) >= {*personal.FRAMEWORKS}, "a framework has no span")
+        assert sidecar.metric("redspan_blind_total") == 0
+        search(watched.emitted(LAST, [EMAIL]))

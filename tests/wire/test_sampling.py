@@ -66,6 +66,54 @@ def test_no_span_names_a_parent_that_nobody_exports_in_any_sidecar(
         assert not any("redspan" in span.trace_state for span in spans)
 
 
+def test_two_sidecars_decide_alike(start_sidecar: StartSidecar, direct: redis.Redis) -> None:
+    lists = {"list": {**LISTS["list"], "identity": ["id"]}}
+    settings = {"frameworks": lists, "tracing": {"sampling": {"default_rate": 0.5}}}
+    stored = []
+    for sidecar in (start_sidecar(settings), start_sidecar(settings)):
+        with redis.Redis.from_url(sidecar.url) as client:
+            client.rpush("jobs", *(f'{{"id":"{number}"}}' for number in range(500)))
+        stored.append(direct.lrange("jobs", 0, -1))
+        direct.delete("jobs")
+    assert stored[0] == stored[1]
+    assert 0 < sum(b'-01"' in job for job in stored[0]) < 500
+
+
+def test_a_queue_that_makes_too_many_spans_is_limited_by_itself(
+    start_sidecar: StartSidecar, redis_server: RedisServer
+) -> None:
+    with Receiver() as receiver:
+        sampling = tracing(receiver, queue_max_spans_per_second={"noisy*": 5})
+        sidecar = start_sidecar({"frameworks": {"list": {"queues": ["noisy*", "calm"]}}, "tracing": sampling})
+        with redis.Redis.from_url(sidecar.url, decode_responses=True) as client:
+            for queue in ("noisy", "calm"):
+                client.lpush(queue, *(f'{{"id":"{queue}-{number}"}}' for number in range(200)))
+            # All of them have a context: what is left out is left out of the export.
+            assert all("traceparent" in job for job in client.lrange("noisy", 0, -1))
+        decided = "redspan_sampling_decisions_total"
+        sidecar.wait_for(lambda: sidecar.metric(decided) == 400, "not all are decided")
+        limited = int(sidecar.metric(decided, decision="queue_limited"))
+        assert 0 < limited <= 195
+        assert sidecar.metric(decided, decision="limited") == 0
+        spans = receiver.wait_for(lambda spans: len(spans) == 400 - limited)
+        assert len([span for span in spans if span.attributes["queue.name"] == "calm"]) == 200
+
+
+def test_flags_in_jobs_force_no_more_than_the_limit(start_sidecar: StartSidecar, redis_server: RedisServer) -> None:
+    with Receiver() as receiver:
+        settings = tracing(receiver, default_rate=0.0, max_spans_per_second=5)
+        sidecar = start_sidecar({"frameworks": LISTS, "tracing": settings})
+        with redis.Redis.from_url(sidecar.url) as client:
+            for number in range(400):
+                client.lpush("jobs", f'{{"id":"{number}","traceparent":"00-{number + 1:032x}-{number + 1:016x}-01"}}')
+        decided = "redspan_sampling_decisions_total"
+        sidecar.wait_for(lambda: sidecar.metric(decided) == 400, "not all are decided")
+        limited = int(sidecar.metric(decided, decision="limited"))
+        assert 0 < limited <= 395
+        receiver.wait_for(lambda spans: len(spans) == 400 - limited)
+        assert sidecar.metric("redspan_spans_started_total") == 400 - limited
+
+
 def test_what_fails_is_kept_whole(start_sidecar: StartSidecar, redis_server: RedisServer) -> None:
     with Receiver() as receiver:
         tail = {"enabled": True, "baseline_rate": 0.0}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import redis
 
 from tests.conftest import StartSidecar
@@ -37,3 +40,23 @@ def test_it_is_replaced_in_lists_and_streams_and_linked_to(start_sidecar: StartS
         for span in spans:
             assert span.parent_id == ""
             assert [(link.trace_id, link.span_id) for link in span.links] == [(FOUND[3:35], FOUND[36:52])]
+
+
+def test_who_has_no_key_cannot_compute_the_trace_of_an_id(
+    start_sidecar: StartSidecar, tmp_path: Path, direct: redis.Redis
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef")
+    lists = {"list": {"queues": ["jobs"], "identity": ["id"]}}
+    found = []
+    for tracing in ({"identity_key_file": str(key)}, {"identity_key_file": str(key)}, {}, {}):
+        sidecar = start_sidecar({"frameworks": lists, "tracing": tracing})
+        with redis.Redis.from_url(sidecar.url) as client:
+            client.lpush("jobs", '{"id":"known"}')
+        stored = direct.lpop("jobs")
+        assert isinstance(stored, bytes)
+        found.append(json.loads(stored)["traceparent"][3:35])
+    keyed, again, plain, computed = found
+    assert keyed == again
+    assert plain == computed
+    assert keyed != plain

@@ -12,9 +12,10 @@ import pytest
 import redis
 
 from tests.conftest import StartSidecar
-from tests.redis import PATIENCE, RedisServer, free_port
+from tests.redis import RedisServer, free_port
 from tests.sidecar import ROOT, Sidecar
 from tests.wire.shop import SECRET, SETTINGS, TRACE, busy, job
+from tests.wire.surfaces import redspan
 
 UUID = "550e8400-e29b-41d4-a716-446655440000"
 
@@ -27,22 +28,6 @@ def shop(_redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -
     with Sidecar(tmp_path_factory.mktemp("shop"), settings) as sidecar:
         busy(sidecar)
         yield sidecar
-
-
-def redspan(*arguments: str, stdin: str = "", status: int = 0, env: dict[str, str] | None = None) -> str:
-    """Its output; with a status other than 0, its errors."""
-    done = subprocess.run(
-        [sys.executable, "-m", "proxy", *arguments],
-        cwd=ROOT,
-        input=stdin,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert done.returncode == status, done.stderr
-    return done.stderr if status else done.stdout
 
 
 def listed(sidecar: Sidecar, *options: str) -> list[str]:
