@@ -1,24 +1,14 @@
-"""The pages about deploy/: what they show is right, and what they point at is there."""
+"""The pages about deploy/: the settings that they show are right."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import pytest
-
 from proxy.config.sources import ConfigError, load
 from tests.sidecar import ROOT
 
 PAGES = ("kubernetes.md", "collector.md", "deployment.md")
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links(page: str) -> None:
-    place = ROOT / "docs" / page
-    links = re.findall(r"\]\(([^)#:]+)\)", place.read_text())
-    assert links
-    assert [link for link in links if not (place.parent / link).exists()] == []
 
 
 def test_settings(tmp_path: Path) -> None:
