@@ -20,7 +20,7 @@ demo: $(VENV)/.demo
 	$(BIN)/redspan demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 3 -m "not frameworks and not go and not node and not tools and not browser and not deploy"
+	$(BIN)/python -m pytest -q -n 3 -m "not extra"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -22,6 +22,16 @@ StartSidecar: TypeAlias = Callable[..., Sidecar]
 """Settings (and environment) to a running sidecar; its upstream is the test's Redis where the settings name none."""
 
 
+EXTRA = ("browser", "deploy", "frameworks", "go", "jaeger", "node", "php", "ruby", "tools")
+"""Marks of tests that `make test` leaves to CI."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(item.get_closest_marker(mark) for mark in EXTRA):
+            item.add_marker("extra")
+
+
 @pytest.fixture(scope="session")
 def _redis_server() -> Iterator[RedisServer]:
     with RedisServer() as server:

@@ -129,3 +129,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == HERE and item.path.stem in MINUTES:
             item.add_marker("frameworks")
+            item.add_marker("extra")
