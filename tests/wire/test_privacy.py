@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
+from pathlib import Path
 
 import redis
 
 from tests.conftest import StartSidecar
 from tests.receiver import Receiver
+from tests.redis import RedisServer, free_port
 from tests.sidecar import Sidecar
 
 PERSONAL = {
@@ -76,3 +79,37 @@ def test_nothing_personal_leaves(start_sidecar: StartSidecar) -> None:
     for text in (*PERSONAL.values(), SECRET):
         for spelling in (text, text.replace(" ", "_"), text.replace(" ", "")):
             assert spelling not in emitted, spelling
+
+
+def test_no_secret_of_the_settings_is_shown(
+    start_sidecar: StartSidecar, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Neither by the log, whatever fails, nor by the pages, nor when it is replaced."""
+    (tmp_path / "headers").write_text(f"x-more: {SECRET}\n")
+    sidecar = start_sidecar(
+        {
+            "listeners": [{}, {"upstream": redis_server.url.replace("redis://", f"redis://me:{SECRET}@")}],
+            "tracing": {
+                "endpoint": f"http://127.0.0.1:{free_port()}/v1/traces?key={SECRET}",
+                "protocol": "http/protobuf",
+                "headers": {"authorization": f"Bearer {SECRET}"},
+                "headers_file": str(tmp_path / "headers"),
+                "export": {"interval": "50ms", "timeout": "200ms"},
+            },
+            "frameworks": {"list": {"queues": ["jobs"]}},
+            "log": {"level": "debug"},
+        }
+    )
+    with redis.Redis.from_url(sidecar.url) as client:
+        client.lpush("jobs", '{"id": 1}')
+    with contextlib.suppress(redis.RedisError):
+        redis.Redis.from_url(f"redis://{sidecar.settings['listeners'][1]['bind']}").ping()
+    sidecar.wait_for(lambda: sidecar.metric("redspan_upstream_failures_total", reason="login") == 1, "not refused")
+    sidecar.wait_for(lambda: sidecar.metric("redspan_export_requests_total", result="error") > 0, "no export failed")
+    sidecar.settings["tracing"]["headers"] = {"authorization": f"Bearer {SECRET} of tomorrow"}
+    sidecar.write()
+    sidecar.signal(signal.SIGHUP)
+    sidecar.wait_for(lambda: "tracing.headers.authorization" in sidecar.log, "the change was not told of")
+    pages = "".join(sidecar.page(path).body for path in ("/metrics", "/api/config", "/healthz", "/readyz"))
+    assert "tracing.headers.authorization" in pages
+    assert SECRET not in pages + sidecar.log
