@@ -9,7 +9,7 @@ job heard of longest ago goes first when there are too many, or when they take t
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -81,8 +81,8 @@ class Index:
         self.changed: dict[int, Entry] | None = None
         """Jobs something was heard of, by serial, since somebody put a new dict here; None: nobody watches."""
         self._entries: Final[OrderedDict[int, Entry]] = OrderedDict()
-        self._loose: Final[OrderedDict[int, Entry]] = OrderedDict()
-        """Jobs that are not packed, the one heard of longest ago first."""
+        self._loose: Final[deque[Entry]] = deque()
+        """Jobs that are not packed."""
         self._by_id: Final = Lookup()
         self._by_trace: Final = Lookup()
         self._by_correlation: Final = Lookup()
@@ -100,9 +100,10 @@ class Index:
         entry = job.entry
         if entry is None or entry.gone:
             entry = self._enter(job, event, fields)
-        story = self._loosen(entry)
-        if event.value and fields is not story.fields:
-            story.fields, entry.type = fields, self._word(fields.type)
+        elif event.value:
+            self._loosen(entry).fields = fields
+            if fields.type != entry.type:
+                entry.type = self._word(fields.type)
         if fields.correlation_id != entry.correlation_id and fields.correlation_id:
             if entry.correlation_id:
                 self._by_correlation.remove(entry.correlation_id, entry)
@@ -135,7 +136,7 @@ class Index:
                 entry.cut += 1
             else:
                 self._resize(entry, _SPAN_SIZE)
-            if span.job.queue:
+            if span.job.queue and span.job.queue != entry.queue:
                 entry.queue = self._word(span.job.queue)
             if span.trace_id != entry.trace_id:
                 self.joined(job, span.trace_id)
@@ -146,7 +147,7 @@ class Index:
                 facts = span.facts
                 worker = facts.get(a.WORKER_ID) or facts.get(a.CLIENT_NAME) or facts.get(a.CLIENT_ADDRESS)
                 entry.worker = str(worker) if worker else entry.worker
-            elif span.operation is Operation.PROCESS:
+            elif span.operation is Operation.PROCESS and span.error != entry.error:
                 entry.error = self._word(span.error)
         entry.status = job.status
         if self.changed is not None:
@@ -254,7 +255,8 @@ class Index:
             db=job.key[1],
         )
         job.entry = entry
-        self._entries[entry.serial] = self._loose[entry.serial] = entry
+        self._entries[entry.serial] = entry
+        self._loose.append(entry)
         self._by_id.add(name, entry)
         if fields.correlation_id:
             entry.correlation_id = fields.correlation_id
@@ -264,27 +266,27 @@ class Index:
 
     def _loosen(self, entry: Entry) -> Story:
         """What is known of it, to be changed; it is packed again once it has been left alone."""
-        self._loose[entry.serial] = entry
-        self._loose.move_to_end(entry.serial)
         if isinstance(entry.told, bytes):
             size, entry.told = len(entry.told) + _BYTES_SIZE, entry.story()
+            self._loose.append(entry)
             self._resize(entry, _STORY_SIZE + len(entry.told.spans) * _SPAN_SIZE - size)
         return entry.told
 
     def _pack(self, now: int) -> None:
-        """A few of those that nothing was heard of for a moment."""
-        for _ in range(_PACKED_AT_ONCE):
-            entry = next(iter(self._loose.values()), None)
-            if entry is None or entry.heard > now - _SETTLED:
+        """A few of those that nothing was heard of for a moment; one that something was heard of comes up again."""
+        for _ in range(min(_PACKED_AT_ONCE, len(self._loose))):
+            entry = self._loose.popleft()
+            if entry.gone or isinstance(entry.told, bytes):
+                continue
+            if entry.heard > now - _SETTLED:
+                self._loose.append(entry)
                 return
-            del self._loose[entry.serial]
-            if isinstance(entry.told, Story):
-                try:
-                    packed = pack(entry.told)
-                except (ValueError, OverflowError):
-                    continue
-                self._resize(entry, len(packed) + _BYTES_SIZE - _STORY_SIZE - len(entry.told.spans) * _SPAN_SIZE)
-                entry.told = packed
+            try:
+                packed = pack(entry.told)
+            except (ValueError, OverflowError):
+                continue
+            self._resize(entry, len(packed) + _BYTES_SIZE - _STORY_SIZE - len(entry.told.spans) * _SPAN_SIZE)
+            entry.told = packed
 
     def _word(self, text: str) -> str:
         """The same text, as one object for all jobs that have it."""
@@ -299,7 +301,6 @@ class Index:
     def _evict(self) -> None:
         _, entry = self._entries.popitem(last=False)
         entry.gone = True
-        self._loose.pop(entry.serial, None)
         self._by_id.remove(entry.id, entry)
         if entry.correlation_id:
             self._by_correlation.remove(entry.correlation_id, entry)

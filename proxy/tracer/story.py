@@ -52,19 +52,10 @@ class Story(msgspec.Struct, gc=False, eq=False):
         return None
 
 
-_OPERATIONS: Final = tuple(Operation)
-_NUMBERS: Final = {operation: number for number, operation in enumerate(_OPERATIONS)}
-_NAMES: Final = (
-    *(a.WAIT_MS, a.WAIT_SOURCE, a.DEPTH, a.DURATION_MS, a.STATUS, a.JOB_ERROR, a.RETRY_COUNT, a.WORKER_ID),
-    *(a.CLIENT_NAME, a.CLIENT_ADDRESS, a.CLIENT_LIBRARY, a.BATCH_COUNT, a.PROCESSING_LIST, a.PAIRING, a.OUTCOME),
-    *(a.END_INFERRED, a.PARENT_UNVERIFIED, a.INCLUDES_BACKOFF, a.SCHEDULED_MS, a.LATE_MS, a.SAMPLING_REASON, a.PURGED),
-)
-_CODES: Final = {name: code for code, name in enumerate(_NAMES)}
-"""Facts that most spans have: a byte instead of a name."""
-
-
 class _Row(msgspec.Struct, array_like=True, gc=False):
-    operation: int
+    """A span, without what most spans of a job share. It is written as a tuple: that costs less than to make one."""
+
+    operation: Operation
     kind: Kind
     trace_id: bytes
     """Empty: that of the row before."""
@@ -80,8 +71,7 @@ class _Row(msgspec.Struct, array_like=True, gc=False):
     tracestate: str
     error: str
     message: str
-    facts: list[Value]
-    """Name or code, value, name or code …"""
+    facts: dict[str, Value]
     events: tuple[SpanEvent, ...]
     links: tuple[Link, ...]
     service: str
@@ -92,7 +82,6 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
     fields: Fields | int
     """A number: those of that one among ``jobs``."""
     jobs: list[JobFacts]
-    """Most spans of a job share them."""
     rows: list[_Row]
 
 
@@ -102,40 +91,45 @@ _decoder: Final = msgspec.msgpack.Decoder(_Packed)
 
 def pack(story: Story) -> bytes:
     """Raises ValueError or OverflowError for what bytes cannot hold: half of a surrogate pair, an enormous number."""
-    spans = story.spans
+    spans, known, at = story.spans, None, -1
     begin, trace_id = spans[0].start if spans else 0, b""
     jobs: list[JobFacts] = []
-    rows: list[_Row] = []
+    rows = []
     for span in spans:
-        if span.job not in jobs:
-            jobs.append(span.job)
-        facts: list[Value] = []
-        for name, value in span.facts.items():
-            facts += (_CODES.get(name, name), value)
+        job, start = span.job, span.start
+        if job is not known:
+            known = job
+            if job not in jobs:
+                jobs.append(job)
+            at = jobs.index(job)
         rows.append(
-            _Row(
-                _NUMBERS[span.operation],
+            (
+                span.operation,
                 span.kind,
                 b"" if span.trace_id == trace_id else span.trace_id,
                 span.span_id,
                 span.parent_id,
-                span.start - begin,
-                span.end - span.start,
-                jobs.index(span.job),
+                start - begin,
+                span.end - start,
+                at,
                 span.sampled,
                 span.flags,
                 span.tracestate,
                 span.error,
                 span.message,
-                facts,
+                span.facts,
                 span.events,
                 span.links,
                 span.service,
             )
         )
         trace_id = span.trace_id
-    same = next((number for number, job in enumerate(jobs) if job.fields == story.fields), -1)
-    return _encoder.encode(_Packed(begin, story.fields if same < 0 else same, jobs, rows))
+    fields: Fields | int = story.fields
+    for number, job in enumerate(jobs):
+        if job.fields == story.fields:
+            fields = number
+            break
+    return _encoder.encode((begin, fields, jobs, rows))
 
 
 def unpack(data: bytes) -> Story:
@@ -143,11 +137,10 @@ def unpack(data: bytes) -> Story:
     spans, trace_id = [], b""
     for row in packed.rows:
         trace_id = row.trace_id or trace_id
-        start, facts = packed.begin + row.start, iter(row.facts)
-        pairs = zip(facts, facts, strict=True)
+        start = packed.begin + row.start
         spans.append(
             Span(
-                _OPERATIONS[row.operation],
+                row.operation,
                 row.kind,
                 trace_id,
                 row.span_id,
@@ -160,7 +153,7 @@ def unpack(data: bytes) -> Story:
                 row.tracestate,
                 row.error,
                 row.message,
-                {_NAMES[name] if isinstance(name, int) else str(name): value for name, value in pairs},
+                row.facts,
                 row.events,
                 row.links,
                 row.service,

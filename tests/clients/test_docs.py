@@ -21,6 +21,8 @@ from tests.receiver import Receiver
 from tests.redis import PATIENCE, RedisServer, free_port
 from tests.sidecar import ROOT
 
+ENDS = {"getting-started": {"celery", "rq"}}
+"""Frameworks whose jobs' ends are seen by a collector, once a page has been followed."""
 REPOSITORY = ("config.example.yaml",)
 """What a reader has before him in the repository."""
 
@@ -122,3 +124,9 @@ def test_every_command_works(page: Path, redis_server: RedisServer, tmp_path: Pa
                 reader.start(block)
             else:
                 reader.run(block)
+        receiver.wait_for(
+            lambda spans: (
+                {str(span.attributes["redspan.framework"]) for span in spans if span.name == "job.process"}
+                >= ENDS.get(page.stem, set())
+            )
+        )

@@ -16,8 +16,12 @@ _HEAD: Final = f"""# Metrics
 
 `/metrics` on the admin address, as Prometheus' text or OpenMetrics:
 
+```sh service
+redspan run
+```
+
 ```sh
-curl -s http://127.0.0.1:9464/metrics
+curl -sf http://127.0.0.1:9464/metrics
 ```
 
 Label sets that are known beforehand are there from the start, at 0, so that the first failure has a rate. The first
