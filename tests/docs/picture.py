@@ -17,7 +17,7 @@ from proxy.watch.show import ms, trace_rows
 from tests.redis import PATIENCE
 from tests.sidecar import ROOT
 
-_WIDTH, _ROW, _LEFT, _NAMES, _NOTES = 900, 30, 10, 190, 220
+_WIDTH, _ROW, _LEFT, _NAMES, _NOTES = 920, 30, 10, 190, 240
 _LONGEST_MS: Final = 500
 _TRACK: Final = _WIDTH - _NAMES - _NOTES
 _STYLE: Final = """
