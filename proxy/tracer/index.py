@@ -3,12 +3,13 @@
 Found by job id, trace id and correlation id at once, by anything else with a look at each.
 
 Pure.  It is fed by the lifecycle: `heard` with every event of a job, `note` with every span of one.  Both only take
-references; what a page shows is made when it is asked for.  What nothing was heard of for a moment is packed.  The
-job heard of longest ago goes first when there are too many, or when they take too much memory.
+references; what a page shows is made when it is asked for.  What is over, or was left alone for a moment, is
+packed.  The job heard of longest ago goes first when there are too many, or when they take too much memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -16,7 +17,7 @@ from typing import Final
 from proxy.events import JobEvent
 from proxy.frameworks.base import Fields
 from proxy.tracer import attributes as a
-from proxy.tracer.entry import Entry, Lookup, Wanted
+from proxy.tracer.entry import FINAL, Entry, Lookup, Wanted
 from proxy.tracer.jobs import Job, Status
 from proxy.tracer.span import Operation, Span
 from proxy.tracer.story import Story, pack
@@ -117,7 +118,9 @@ class Index:
         self._entries.move_to_end(entry.serial)
         if self.changed is not None:
             self.changed[entry.serial] = entry
-        self._pack(entry.heard)
+        if entry.status in FINAL and not (job.deliveries and job.deliveries[-1].dequeue):
+            # While it is at hand.
+            self._pack(entry)
         while len(self._entries) > self.limit or (self.size > self.size_limit and self._entries):
             self._evict()
 
@@ -129,7 +132,8 @@ class Index:
                 return
             entry = self._enter_as(job, span)
         if span is not None:
-            spans = self._loosen(entry).spans
+            told = entry.told
+            spans = (told if isinstance(told, Story) else self._loosen(entry)).spans
             spans.append(span)
             if len(spans) > SPANS_LIMIT:
                 del spans[1]
@@ -241,6 +245,7 @@ class Index:
 
     def _add(self, job: Job, name: str, framework: str, queue: str, fields: Fields, at: int) -> Entry:
         self._serial += 1
+        self._tidy(at)
         entry = Entry(
             self._serial,
             name,
@@ -272,21 +277,23 @@ class Index:
             self._resize(entry, _STORY_SIZE + len(entry.told.spans) * _SPAN_SIZE - size)
         return entry.told
 
-    def _pack(self, now: int) -> None:
-        """A few of those that nothing was heard of for a moment; one that something was heard of comes up again."""
+    def _tidy(self, now: int) -> None:
+        """Pack some that nothing was heard of for a moment; one that something was heard of comes up again."""
         for _ in range(min(_PACKED_AT_ONCE, len(self._loose))):
             entry = self._loose.popleft()
-            if entry.gone or isinstance(entry.told, bytes):
-                continue
-            if entry.heard > now - _SETTLED:
-                self._loose.append(entry)
-                return
-            try:
+            if not entry.gone and isinstance(entry.told, Story):
+                if entry.heard > now - _SETTLED:
+                    self._loose.append(entry)
+                    return
+                self._pack(entry)
+
+    def _pack(self, entry: Entry) -> None:
+        if isinstance(entry.told, Story):
+            # What bytes cannot hold stays as it is.
+            with contextlib.suppress(ValueError, OverflowError):
                 packed = pack(entry.told)
-            except (ValueError, OverflowError):
-                continue
-            self._resize(entry, len(packed) + _BYTES_SIZE - _STORY_SIZE - len(entry.told.spans) * _SPAN_SIZE)
-            entry.told = packed
+                self._resize(entry, len(packed) + _BYTES_SIZE - _STORY_SIZE - len(entry.told.spans) * _SPAN_SIZE)
+                entry.told = packed
 
     def _word(self, text: str) -> str:
         """The same text, as one object for all jobs that have it."""
