@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.config import Settings
@@ -73,7 +73,7 @@ def test_a_job_left_alone_is_packed_and_says_the_same() -> None:
     assert life.index.size == sum(one.size for one in life.index.all())
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(st.lists(make_spans.spans(), max_size=2), make_spans.fields)
 def test_packed_is_as_it_was(spans: list[Span], fields: Fields) -> None:
     """But for what bytes cannot hold, which is said."""
