@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 LOCK := --quiet --upgrade --generate-hashes --strip-extras --no-header --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-options --no-emit-find-links
 
-.PHONY: help demo test lint bench bench-full requirements clean
+.PHONY: help demo test lint docs bench bench-full requirements clean
 
 help:
 	@echo "make demo    see the traces of some jobs: starts a Redis of its own, needs nothing else"
 	@echo "make test    all tests that pip can bring everything for"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    write the pages under docs/ that are made from the code"
 	@echo "make bench   measure, against HAProxy and twemproxy; takes a quarter of an hour (bench-full: hours)"
 	@echo "make requirements   bring what the image installs up to date"
 	@echo "make clean   remove what was made here"
@@ -26,6 +27,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m tests.docs
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench

@@ -5,6 +5,8 @@ import signal
 
 __version__ = "0.1.0"
 
+ADMIN_URL = "REDSPAN_ADMIN_URL"
+"""The variable that tells client commands where a running redspan's admin pages are; it is no setting."""
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """What ends a process that has no handlers yet."""
 if os.getpid() == 1:

@@ -127,15 +127,16 @@ def demo(keep: bool) -> NoReturn:
 
 
 @main.command("check-config")
-@click.argument("file", type=click.Path(path_type=Path), metavar="F")
+@click.argument("file", type=click.Path(path_type=Path), metavar="[F]", required=False)
 @click.option("--effective", is_flag=True, help="Show every value and where it comes from. Secrets are masked.")
-def check_config(file: Path, effective: bool) -> None:
-    """Check a settings file.
+def check_config(file: Path | None, effective: bool) -> None:
+    """Check the settings: of a file, and of the variables that are set here.
 
-    It is read as `redspan run --config F` would, together with the variables that are set here.
+    They are read as `redspan run --config F` would; without F, as `redspan run` would.
 
     \b
     Examples:
+      redspan check-config
       redspan check-config redspan.yaml
       redspan check-config redspan.yaml --effective
       REDSPAN_ADMIN__BIND=0.0.0.0:9464 redspan check-config redspan.yaml --effective
@@ -158,9 +159,9 @@ def _load(file: Path | None, flags: Mapping[str, object]) -> Loaded:
     return loaded
 
 
-def _summary(file: Path, loaded: Loaded) -> list[str]:
+def _summary(file: Path | None, loaded: Loaded) -> list[str]:
     settings = loaded.settings
-    lines = [str(file)]
+    lines = ["no file: variables and defaults" if file is None else str(file)]
     lines += [f"{one.bind_address.display()} -> {one.upstream_address.display()}" for one in settings.listeners]
     if settings.tracing.enabled:
         lines.append(f"jobs: {', '.join(settings.frameworks.traced()) or 'none: name your queues in frameworks'}")

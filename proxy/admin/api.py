@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from itertools import islice
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -12,10 +13,11 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from proxy.admin.problem import problem
-from proxy.admin.query import BadQuery, read_query, read_trace_id
+from proxy.admin.query import BadQuery, read_beginning, read_query, read_trace_id
 from proxy.tracer.live import Live, Watcher
 from proxy.tracer.views import Views
 
+IDS_LIMIT: Final = 20
 SILENCE: Final = 10.0
 """Seconds after which a stream says that it is still there."""
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -28,6 +30,7 @@ def api_routes(views: Views) -> list[Route]:
         Route("/api/jobs", api.jobs),
         Route("/api/jobs/{id:path}", api.job),
         Route("/api/traces/{trace_id}", api.trace),
+        Route("/api/ids", api.ids),
         Route("/api/queues", api.queues),
         Route("/api/workers", api.workers),
         Route("/api/config", api.config),
@@ -61,6 +64,16 @@ class _Api:
             return _bad(error)
         shown = self._views.trace(trace_id)
         return problem(404, "Not Found", "no recent job has spans in this trace") if shown is None else _json(shown)
+
+    async def ids(self, request: Request) -> Response:
+        """Ids that begin with what somebody knows of one."""
+        try:
+            name, beginning = read_beginning(request.query_params)
+        except BadQuery as error:
+            return _bad(error)
+        index = self._views.index
+        found = index.ids_like(beginning) if name == "job" else index.traces_like(beginning)
+        return _json({"ids": list(islice(found, IDS_LIMIT))})
 
     async def queues(self, _: Request) -> Response:
         return _json({"queues": self._views.queues()})

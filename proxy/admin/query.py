@@ -38,6 +38,15 @@ def read_trace_id(text: str) -> bytes:
     return bytes.fromhex(plain.zfill(32))
 
 
+def read_beginning(params: QueryParams) -> tuple[str, str]:
+    """Of ids of jobs or of traces: ``job`` or ``trace``, and what they begin with. Raises `BadQuery`."""
+    given = [(name, text.strip()) for name, text in params.multi_items() if text.strip()]
+    if len(given) != 1 or given[0][0] not in ("job", "trace"):
+        raise BadQuery("expected either job or trace, with what the id begins with")
+    name, text = given[0]
+    return name, text.lower().replace("-", "") if name == "trace" else text
+
+
 def read_query(params: QueryParams, now: int, *, paged: bool = True) -> Asked:
     """Raises `BadQuery`. ``now``: ns."""
     wanted: dict[str, object] = {}

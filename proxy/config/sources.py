@@ -20,6 +20,7 @@ from typing import Final, TypeAlias, cast
 
 import msgspec
 
+from proxy import ADMIN_URL
 from proxy.address import REDIS_PORT, masked
 from proxy.config import Settings
 from proxy.config.document import Given, Problem, read_yaml
@@ -131,7 +132,7 @@ def _env_layer(environ: Mapping[str, str], problems: list[Problem]) -> Layer:
             is_text = not compound and kind_of(annotation).text
             given = Given(text, origin) if is_text else read_yaml(text, partial(_same, origin), problems)
             collector.collect(given, annotation, path)
-        elif not _SERVICE_LINK.search(upper):
+        elif upper != ADMIN_URL and not _SERVICE_LINK.search(upper):
             hint = _nearest(upper, known, "")
             problems.append(Problem("", origin, "the name of a setting", "an unknown one", hint))
     return layer

@@ -124,7 +124,7 @@ def worker(directory: Path, url: str, number: int) -> Child:
 def get(address: str, path: str) -> tuple[int, str]:
     """Status and body of a GET; status 0: no answer."""
     # Not urllib: it would ask a proxy that the environment names.
-    connection = HTTPConnection(address, timeout=2)
+    connection = HTTPConnection(address, timeout=5)
     try:
         connection.request("GET", path)
         response = connection.getresponse()

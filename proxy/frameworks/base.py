@@ -73,7 +73,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     """``b"z"`` for the stay in a scheduled set, else empty."""
 
 
-class Fields(msgspec.Struct, frozen=True, gc=False):
+class Fields(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What a job says of itself. Absent is empty, zero or -1. Times are nanoseconds since the epoch."""
 
     id: str = ""

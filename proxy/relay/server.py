@@ -157,8 +157,8 @@ class RelayServer:
         allowed = raise_file_limit(2 * wanted + _SPARE_FILES)
         fits = max(1, (allowed - _SPARE_FILES) // 2)
         if fits < wanted:
-            # A little less than the default is what the usual limit of a container gives: nothing to be warned of.
-            tell = log.warning if fits < wanted * 0.9 else log.info
+            # A little less than the default is what the usual limit of a container gives: nothing to tell anybody of.
+            tell = log.warning if fits < wanted * 0.9 else log.debug
             tell(
                 "file_limit",
                 f"relay.max_connections is {wanted}, but the limit of open files ({allowed}) allows {fits} clients; "

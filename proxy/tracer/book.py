@@ -26,6 +26,7 @@ KEY_LIMIT: Final = 1024
 """Bytes of a key that a span shows."""
 HOLD: Final = 250_000_000
 """ns that a dequeue span waits for its enqueue's event, and a process span for how it ended."""
+_ENDINGS: Final = 10_000
 _EXPECTED: Final = 5000
 """Jobs that are kept in mind because another one will submit them."""
 
@@ -133,6 +134,7 @@ class Book:
         """Of jobs that nobody has queued or taken yet, as far as is known here."""
         self.early: Final[OrderedDict[JobKey, Seen]] = OrderedDict()
         """What put a job where it waits, before anybody has said what it is."""
+        self._endings: Final[set[tuple[str, str, str]]] = set()
         self._expected: Final[OrderedDict[tuple[str, int, str, bytes], Link]] = OrderedDict()
         self.index: Final = Index(policy.indexed, policy.indexed_bytes)
         self.spans: list[Span] = []
@@ -176,6 +178,15 @@ class Book:
             self._expected[place] = Link(delivery.trace_id, delivery.process_id, "follows", delivery.flags)
             if len(self._expected) > _EXPECTED:
                 self._expected.popitem(last=False)
+
+    def ended(self, facts: JobFacts) -> None:
+        """The end of this job was seen: that of others of its type on this queue will be, too."""
+        if len(self._endings) < _ENDINGS:
+            self._endings.add((*label(facts), facts.fields.type))
+
+    def shows_ends(self, facts: JobFacts) -> bool:
+        """The end of such a job has been seen."""
+        return (*label(facts), facts.fields.type) in self._endings
 
     def expected(self, seen: Seen) -> tuple[Link, ...]:
         """To the process span of the job that said it would submit this one."""

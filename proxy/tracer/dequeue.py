@@ -108,7 +108,6 @@ def _stay(job: Job, stored: SpanContext | None, *, own: bool) -> Waiting | None:
 
 
 def _give(book: Book, seen: Seen, job: Job, delivery: Delivery, span: Span, *, undelivered: bool) -> None:
-    job.status = Status.RUNNING
     if undelivered:
         span.error = span.facts[a.OUTCOME] = "undelivered"
         book.close(delivery)
@@ -121,6 +120,9 @@ def _give(book: Book, seen: Seen, job: Job, delivery: Delivery, span: Span, *, u
             book.drop(job, job.deliveries[0])
         delivery.open = delivery.framework.end is not End.NONE and delivery.verdict is not Verdict.UNKNOWN
         delivery.counted = delivery.open and _sure_to_end(delivery)
+        # Of one whose end nothing shows, it cannot be said that it still runs.
+        runs = delivery.counted or (delivery.open and book.shows_ends(span.job))
+        job.status = Status.RUNNING if runs else Status.UNKNOWN
         book.measures.flight(label(span.job), int(delivery.counted))
         if delivery.framework.end is End.NEXT_POP:
             book.popped.setdefault(delivery.conn, []).append((job, delivery))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from proxy.frameworks.base import Fields
-from proxy.tracer import attributes as a
-from proxy.tracer.span import Operation, Span
+from proxy.tracer.story import Story, unpack
 
-FINAL = frozenset({"succeeded", "dead", "cancelled", "lost", "unknown"})
+FINAL = frozenset({"succeeded", "dead", "cancelled", "lost"})
 """States in which nothing more is expected."""
 
 
@@ -22,12 +20,14 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """Its own id; else the digest of its bytes, in hex."""
     framework: str
     queue: str
-    fields: Fields
+    type: str
     status: str
     first: int
     """When it was first heard of, ns."""
     heard: int
     """When it was last heard of, ns."""
+    told: Story | bytes
+    """What is known of it; as bytes once nothing was heard of it for a moment: see `story`."""
     touch: int = 0
     """Grows with whatever is heard of any job: the order of lists, and their cursor."""
     upstream: str = ""
@@ -35,11 +35,10 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     worker: str = ""
     """Who has it, or had it last."""
     correlation_id: str = ""
-    trace_id: bytes = b""
-    """Of its newest spans."""
+    error: str = ""
+    """``error.type`` of its latest attempt."""
     traces: tuple[bytes, ...] = ()
     """All that it had spans in, the newest last."""
-    spans: list[Span] = []
     cut: int = 0
     """Spans that were left out: there were too many."""
     size: int = 0
@@ -48,43 +47,13 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """Out of the index."""
 
     @property
-    def attempt(self) -> int:
-        """From 1: as it says itself, or as often as it was delivered."""
-        given = sum(1 for span in self.spans if span.operation is Operation.DEQUEUE)
-        return max(self.fields.attempt + 1, given, 1)
+    def trace_id(self) -> bytes:
+        """Of its newest spans."""
+        return self.traces[-1] if self.traces else b""
 
-    @property
-    def enqueued_at(self) -> int:
-        """When it came to its queue for the first time, ns; 0: that was not seen, and it does not say."""
-        for span in self.spans:
-            if span.operation is Operation.ENQUEUE:
-                return span.end
-        return self.fields.created_at or self.fields.enqueued_at
-
-    @property
-    def wait_ms(self) -> float | None:
-        """How long it waited for its latest delivery."""
-        for span in reversed(self.spans):
-            if span.operation is Operation.DEQUEUE:
-                wait = span.facts.get(a.WAIT_MS)
-                return float(wait) if isinstance(wait, int | float) else None
-        return None
-
-    @property
-    def process_ms(self) -> float | None:
-        """How long its latest attempt took."""
-        for span in reversed(self.spans):
-            if span.operation is Operation.PROCESS:
-                return (span.end - span.start) / 1e6
-        return None
-
-    @property
-    def error(self) -> str:
-        """``error.type`` of its latest attempt."""
-        for span in reversed(self.spans):
-            if span.operation is Operation.PROCESS:
-                return span.error
-        return ""
+    def story(self) -> Story:
+        """What is known of it, to look at."""
+        return unpack(self.told) if isinstance(self.told, bytes) else self.told
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -107,15 +76,18 @@ class Wanted(msgspec.Struct, frozen=True):
         return (
             (not self.status or entry.status in self.status)
             and (not self.queue or entry.queue == self.queue)
-            and (not self.type or entry.fields.type == self.type)
+            and (not self.type or entry.type == self.type)
             and (not self.framework or entry.framework == self.framework)
             and (not self.worker or entry.worker == self.worker)
             and (not self.since or entry.heard >= self.since)
             and (not self.id or entry.id == self.id)
-            and (not self.trace_id or any(span.trace_id == self.trace_id for span in entry.spans))
+            and (not self.trace_id or any(span.trace_id == self.trace_id for span in entry.story().spans))
             and (not self.correlation_id or entry.correlation_id == self.correlation_id)
-            and (not self.slow or max(entry.wait_ms or 0.0, entry.process_ms or 0.0) >= self.slow)
+            and (not self.slow or self._is_slow(entry.story()))
         )
+
+    def _is_slow(self, story: Story) -> bool:
+        return max(story.wait_ms or 0.0, story.process_ms or 0.0) >= self.slow
 
 
 class Lookup:
@@ -139,6 +111,10 @@ class Lookup:
             known.pop(entry.serial, None)
         if known is entry or known == {}:
             del self._found[key]
+
+    def __iter__(self) -> Iterator[object]:
+        """Its keys."""
+        return iter(self._found)
 
     def get(self, key: object) -> Iterable[Entry]:
         """Those with the key, the one heard of last first."""

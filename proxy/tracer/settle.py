@@ -220,6 +220,8 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
         if job.over:
             book.jobs.put_away(job)
     facts = delivery.facts
+    if delivery.status is not Status.RETRYING:
+        book.ended(facts)
     begun = delivery.started or delivery.at
     last = max(delivery.over or at, begun)
     held = not delivery.started and begun < facts.fields.held_until <= last

@@ -44,13 +44,13 @@ class Kind(IntEnum):
     CONSUMER = 5
 
 
-class SpanEvent(msgspec.Struct, frozen=True, gc=False):
+class SpanEvent(msgspec.Struct, frozen=True, gc=False, array_like=True):
     name: str
     at: int
     attributes: dict[str, Value] = {}
 
 
-class Link(msgspec.Struct, frozen=True, gc=False):
+class Link(msgspec.Struct, frozen=True, gc=False, array_like=True):
     trace_id: bytes
     span_id: bytes
     relation: str
@@ -59,7 +59,7 @@ class Link(msgspec.Struct, frozen=True, gc=False):
     flags: int = 0
 
 
-class JobFacts(msgspec.Struct, frozen=True, gc=False):
+class JobFacts(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the spans of one delivery share."""
 
     framework: str

@@ -17,12 +17,14 @@ from proxy.tracer.entry import FINAL, Entry
 from proxy.tracer.index import Index
 from proxy.tracer.measures import Histogram, Measures
 from proxy.tracer.span import Operation, Span
+from proxy.tracer.story import Story
 
 Shown: TypeAlias = dict[str, Any]
 
 SPANS_LIMIT: Final = 2000
 """Spans of one trace that are shown."""
 _DEPTH_LIMIT: Final = 50
+_ENDS: Final = {"success": "succeeded", "failure": "failed", "retry": "put back"}
 _WORDS: Final = {Operation.ENQUEUE: "enqueued", Operation.DEQUEUE: "delivered"}
 
 
@@ -50,28 +52,31 @@ class Views:
 
     def job(self, entry: Entry) -> Shown:
         """A job as lists have it."""
-        fields = entry.fields
+        return self._job(entry, entry.story())
+
+    def _job(self, entry: Entry, story: Story) -> Shown:
         return {
             "id": self._kept(a.MESSAGE_ID, entry.id),
-            "type": self._kept(a.JOB_TYPE, fields.type),
+            "type": self._kept(a.JOB_TYPE, entry.type),
             "queue": self._kept(a.QUEUE_NAME, entry.queue),
             "framework": entry.framework,
             "status": str(entry.status),
             "trace_id": entry.trace_id.hex(),
             "correlation_id": self._kept(a.CONVERSATION_ID, entry.correlation_id),
-            "attempt": entry.attempt,
-            "enqueued_at": utc(entry.enqueued_at),
+            "attempt": story.attempt,
+            "enqueued_at": utc(story.enqueued_at),
             "heard_at": utc(entry.heard),
-            "wait_ms": _rounded(entry.wait_ms),
-            "process_ms": _rounded(entry.process_ms),
-            "worker": self._worker(entry),
+            "wait_ms": _rounded(story.wait_ms),
+            "process_ms": _rounded(story.process_ms),
+            "worker": self._worker(entry, story),
             "error": self._kept(a.ERROR_TYPE, entry.error),
-            "trace_url": self._link(entry.trace_id, entry.spans),
+            "trace_url": self._link(entry.trace_id, story.spans),
         }
 
     def details(self, entry: Entry) -> Shown:
         """A job with all that is known of it."""
-        fields = entry.fields
+        story = entry.story()
+        fields = story.fields
         known = {
             "priority": self._kept(a.PRIORITY, fields.priority),
             "tenant": self._kept(a.TENANT, fields.tenant),
@@ -80,9 +85,9 @@ class Views:
             "created_at": utc(fields.created_at),
             "scheduled_at": utc(fields.scheduled_at),
         }
-        spans = sorted(entry.spans, key=lambda span: (span.start, span.end))
+        spans = sorted(story.spans, key=lambda span: (span.start, span.end))
         return {
-            **self.job(entry),
+            **self._job(entry, story),
             **{name: value for name, value in known.items() if value not in ("", None)},
             "server": entry.upstream,
             "db": entry.db,
@@ -97,7 +102,7 @@ class Views:
     def trace(self, trace_id: bytes) -> Shown | None:
         """A trace as a tree, as far as it is known here."""
         entries = self.index.by_trace(trace_id)
-        spans = [(span, entry) for entry in entries for span in entry.spans if span.trace_id == trace_id]
+        spans = [(span, entry) for entry in entries for span in entry.story().spans if span.trace_id == trace_id]
         if not spans:
             return None
         spans.sort(key=lambda pair: (pair[0].start, pair[0].end))
@@ -199,18 +204,17 @@ class Views:
         for entry in self.index.all():
             if not entry.worker:
                 continue
-            one = known.setdefault(
-                entry.worker,
-                {
-                    "worker": self._worker(entry),
+            one = known.get(entry.worker)
+            if one is None:
+                one = known[entry.worker] = {
+                    "worker": self._worker(entry, entry.story()),
                     "frameworks": [],
                     "queues": [],
                     "running": [],
                     "jobs": 0,
                     "failed": 0,
                     "heard_at": utc(entry.heard),
-                },
-            )
+                }
             queue = self._kept(a.QUEUE_NAME, entry.queue)
             for name, value in (("frameworks", entry.framework), ("queues", queue)):
                 if value not in one[name] and len(one[name]) < 50:
@@ -243,9 +247,9 @@ class Views:
         )
         return link or None
 
-    def _worker(self, entry: Entry) -> str:
+    def _worker(self, entry: Entry, story: Story) -> str:
         """By its name; one without a name goes by its address, which is that of a machine."""
-        nameless = any(span.facts.get(a.CLIENT_ADDRESS) == entry.worker for span in entry.spans)
+        nameless = any(span.facts.get(a.CLIENT_ADDRESS) == entry.worker for span in story.spans)
         return self._kept(a.CLIENT_ADDRESS if nameless else a.WORKER_ID, entry.worker)
 
     def _step(self, step: Shown) -> Shown:
@@ -276,12 +280,13 @@ def _timeline(spans: Iterable[Span]) -> Iterable[Shown]:
     for span in spans:
         if span.operation is Operation.PROCESS:
             happened.append((span.start, "started", ""))
-            status = str(span.facts.get(a.STATUS, "")) or "ended"
-            happened.append((span.end, {"success": "succeeded", "failure": "failed"}.get(status, status), span.error))
+            status = str(span.facts.get(a.STATUS, ""))
+            word = _ENDS.get(status, "ended") if not (status == "retry" and span.error) else "failed"
+            happened.append((span.end, word, span.error))
         else:
             word = _WORDS.get(span.operation, str(span.operation))
             happened.append((span.end, word, span.error))
-        happened += [(event.at, event.name, "") for event in span.events]
+        happened += [(event.at, event.name.removeprefix("job."), "") for event in span.events]
     for at, word, error in sorted(happened, key=lambda one: one[0]):
         yield {"at": utc(at), "event": word, **({"error": error} if error else {})}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
+from proxy import ADMIN_URL
 from proxy.address import parse_bind
 
 TIMEOUT: Final = 30.0
@@ -63,11 +64,27 @@ class Client:
             connection.close()
 
     def job(self, job_id: str) -> Any:
-        """A job with its timeline and spans."""
-        return self.get(f"/api/jobs/{quote(job_id, safe='')}")
+        """A job with its timeline and spans; by its id, or what no other id begins with."""
+        return self._named("job", job_id)
 
     def trace(self, trace_id: str) -> Any:
-        return self.get(f"/api/traces/{quote(trace_id, safe='')}")
+        """A trace as a tree; by its id, or what no other id begins with."""
+        return self._named("trace", trace_id)
+
+    def _named(self, kind: str, name: str) -> Any:
+        try:
+            return self.get(f"/api/{kind}s/{quote(name, safe='')}")
+        except WatchError as error:
+            if error.status not in (400, 404):
+                raise
+            ids = self.get("/api/ids", {kind: name})["ids"] if name.strip() else []
+            if not ids:
+                raise
+        if len(ids) > 1:
+            from proxy.tracer.console import printable
+
+            raise WatchError(f"{len(ids)} {kind}s have an id that begins with {name}: {', '.join(map(printable, ids))}")
+        return self.get(f"/api/{kind}s/{quote(ids[0], safe='')}")
 
     def events(self, query: Mapping[str, object] | None = None) -> Iterator[tuple[str, Any]]:
         """Names and data of events, until redspan ends; None as the data of a name that is empty: it still lives."""
@@ -98,7 +115,8 @@ class Client:
             said = _said(answer)
         except (OSError, HTTPException) as error:
             connection.close()
-            raise WatchError(f"no redspan answers at {self.address}: {error}") from error
+            where = f"--admin or {ADMIN_URL} says where its admin.bind is"
+            raise WatchError(f"no redspan answers at {self.address}: {error}; {where}") from error
         connection.close()
         raise WatchError(said, answer.status)
 

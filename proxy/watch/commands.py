@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from proxy import ADMIN_URL
+
 if TYPE_CHECKING:
     from proxy.watch.client import Client
 
@@ -30,13 +32,15 @@ def _connected(command: _Command) -> _Command:
         click.option(
             "--token-file",
             envvar="REDSPAN_ADMIN__TOKEN_FILE",
+            show_envvar=True,
             default="",
             metavar="F",
             help="File with the token of admin.token_file.",
         ),
         click.option(
             "--admin",
-            envvar="REDSPAN_ADMIN__BIND",
+            envvar=[ADMIN_URL, "REDSPAN_ADMIN__BIND"],
+            show_envvar=True,
             default="http://127.0.0.1:9464",
             metavar="URL",
             show_default=True,
@@ -112,7 +116,10 @@ def list_jobs(admin: str, token_file: str, as_json: bool, **query: object) -> No
 @click.option("--output", type=click.Choice(["text", "json", "mermaid"]), default="text", help="mermaid: its trace.")
 @_connected
 def show(job_id: str, output: str, admin: str, token_file: str, as_json: bool) -> None:
-    """Show a job: its context, its attempts, the waterfall of its spans."""
+    """Show a job: its context, its attempts, the waterfall of its spans.
+
+    ID may be cut short, as long as only one job's id begins so.
+    """
     with _asking(admin, token_file) as client:
         job = client.job(job_id)
         from proxy.watch.show import console, details, mermaid, trace_rows
@@ -157,7 +164,10 @@ def tail(admin: str, token_file: str, as_json: bool, count: int | None, **query:
 @click.option("--output", type=click.Choice(["text", "json", "mermaid"]), default="text", help="mermaid: a chart.")
 @_connected
 def trace(trace_id: str, output: str, admin: str, token_file: str, as_json: bool) -> None:
-    """Show a trace; its id in hex, or as a UUID."""
+    """Show a trace; its id in hex, or as a UUID.
+
+    ID may be cut short, as long as only one trace's id begins so.
+    """
     with _asking(admin, token_file) as client:
         found = client.trace(trace_id)
         from proxy.watch.show import console, jobs_table, mermaid, trace_rows, waterfall

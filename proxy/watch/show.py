@@ -126,6 +126,8 @@ def details(job: Shown) -> Iterator[RenderableType]:
         if name not in skipped and value not in (None, ""):
             shown = ms(value) if name.endswith("_ms") else printable(str(value))
             _row(table, Text(name.replace("_", " "), "dim"), status(shown) if name == "status" else shown)
+    if job["status"] == "unknown":
+        _row(table, Text("end", "dim"), "was not seen: nothing on the wire has told when, or how")
     if job["trace_id"]:
         flags = "01" if any(span["sampled"] for span in job["spans"]) else "00"
         parent = next((span["span_id"] for span in job["spans"] if span["trace_id"] == job["trace_id"]), "0" * 16)
@@ -135,7 +137,10 @@ def details(job: Shown) -> Iterator[RenderableType]:
     yield table
     yield Text("")
     for step in job["timeline"]:
-        yield Text.assemble((f"{clock(step['at'])}  ", "dim"), printable(f"{step['event']} {step.get('error', '')}"))
+        error = step.get("error", "")
+        yield Text.assemble(
+            (f"{clock(step['at'])}  ", "dim"), printable(f"{step['event']}{f': {error}' if error else ''}")
+        )
     yield Text("")
     yield waterfall([(span, 0) for span in job["spans"]])
 

@@ -1,4 +1,4 @@
-"""python -m tests.bench index: what the index of jobs costs, and how fast it answers, in one process."""
+"""python -m tests.bench index: what the index of jobs costs, how fast it answers, and what it is to be watched."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -17,13 +18,15 @@ from proxy.tracer import assembly
 from proxy.tracer.entry import Wanted
 from proxy.tracer.index import Index
 from proxy.tracer.lifecycle import Lifecycle
-from tests.bench import jobs
+from tests.bench import jobs, watching
 from tests.bench.feeder import settings
 from tests.sidecar import resident_memory
 
 _BLOCK: Final = 2_000
 """Jobs that are timed together, with an index and without in turn."""
 _ASKED: Final = 50
+_CLOCK: Final = count(time.time_ns(), 10**6)
+"""A job each millisecond, as the index sees it."""
 
 
 def main(options: argparse.Namespace, console: Console) -> None:
@@ -43,6 +46,11 @@ def main(options: argparse.Namespace, console: Console) -> None:
     console.print(
         f"{len(index):,} jobs: {(_memory() - before) / 1e6:.0f} MB, by its own estimate {index.size / 1e6:.0f}"
     )
+    usual = _lifecycle(directory, 10_000)
+    _feed(usual, made, 20_000)
+    console.print(
+        f"{len(usual.index):,} jobs fit in the default of 16 MB; {usual.index.size / len(usual.index):,.0f} bytes each"
+    )
     some = next(iter(reversed(list(index.all()))))
     questions: dict[str, Callable[[], object]] = {
         "a job by its id": lambda: index.by_id(some.id),
@@ -52,6 +60,7 @@ def main(options: argparse.Namespace, console: Console) -> None:
     }
     for name, ask in questions.items():
         console.print(f"{name}: {_timed(ask, index):,.0f} µs")
+    watching.main(directory, options.rounds, console)
 
 
 def _lifecycle(directory: Path, kept: int) -> Lifecycle:
@@ -61,11 +70,11 @@ def _lifecycle(directory: Path, kept: int) -> Lifecycle:
     return assembly.lifecycle(msgspec.structs.replace(own, index=index))
 
 
-def _feed(life: Lifecycle, made: jobs.Jobs, count: int) -> float:
+def _feed(life: Lifecycle, made: jobs.Jobs, number: int) -> float:
     """Seconds of CPU."""
     spent = 0
-    for _ in range(count):
-        events = list(made.events(time.time_ns(), delivered=True, acknowledged=True))
+    for _ in range(number):
+        events = list(made.events(next(_CLOCK), delivered=True, acknowledged=True))
         began = time.process_time_ns()
         for event in events:
             life.feed(0, event)

@@ -200,6 +200,10 @@ class TestTheEnd:
     def test_kept_until_a_signal(self, place: Place) -> None:
         process = place.start("--keep")
         wait_for_line(process.stdout, "A job each second")
+        admin = re.search(r"http://([\d.:]+)/ui$", wait_for_line(process.stdout, "  Jobs and traces: "))
+        assert admin is not None
+        status, page = stage.get(admin[1], "/ui")
+        assert (status, "<title>redspan</title>" in page) == (200, True)
         wait_for_line(process.stdout, r"   `- job\.process  shop/jobs ")
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=LIMIT)
@@ -346,11 +350,11 @@ class TestReceiver:
             assert receiver.received().requests == 0
 
 
-def wait_for_line(stream: IO[str] | None, beginning: str) -> None:
+def wait_for_line(stream: IO[str] | None, beginning: str) -> str:
     assert stream is not None
     for line in stream:
         if re.match(beginning, line):
-            return
+            return line.rstrip()
     pytest.fail(f"there was no line {beginning!r}")
 
 

@@ -77,6 +77,13 @@ class TestRun:
         assert redspan("run").exit_code == 0
         assert served[0].tracing.sampling.default_rate == 0.1
 
+    def test_the_variable_of_client_commands_is_no_setting(
+        self, served: list[Settings], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REDSPAN_ADMIN_URL", "http://elsewhere:9464")
+        assert redspan("run").exit_code == 0
+        assert served == [Settings()]
+
     def test_its_exit_code_is_that_of_serve(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def serve(_: Settings, _reload: object) -> int:
             return 1
@@ -102,7 +109,9 @@ class TestRun:
         assert result.stderr == "warning: env OTEL_TRACES_SAMPLER: no such sampler in redspan; left out\n"
         assert len(served) == 1
 
-    @pytest.mark.parametrize("arguments", [["run", "--lisen", "x"], ["run", "extra"], ["walk"], ["check-config"]])
+    @pytest.mark.parametrize(
+        "arguments", [["run", "--lisen", "x"], ["run", "extra"], ["walk"], ["check-config", "a", "b"]]
+    )
     def test_bad_usage(self, arguments: list[str], served: list[Settings]) -> None:
         assert redspan(*arguments).exit_code == 2
         assert served == []
@@ -152,6 +161,16 @@ class TestCheckConfig:
             "ok  spans: http://otel:4317 (grpc)",
             "ok  admin: 127.0.0.1:9464",
         ]
+
+    def test_without_a_file(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert redspan("check-config").output.splitlines()[:2] == [
+            "ok  no file: variables and defaults",
+            "ok  127.0.0.1:6380 -> 127.0.0.1:6379",
+        ]
+        monkeypatch.setenv("REDSPAN_LOG__LEVEL", "loud")
+        result = redspan("check-config")
+        assert result.exit_code == 2
+        assert result.stderr.startswith("error: env REDSPAN_LOG__LEVEL: log.level: expected debug, info, ")
 
     def test_effective(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("REDSPAN_LISTENERS__0__UPSTREAM", "redis://:hidden@redis")

@@ -94,7 +94,8 @@ def test_pages(shop: Sidecar) -> None:
 
 def test_a_job_with_its_story(shop: Sidecar) -> None:
     one = ask(shop, "/api/jobs/bad")
-    assert [step["event"] for step in one["timeline"]][:3] == ["enqueued", "delivered", "started"]
+    events = ["enqueued", "delivered", "started", "dead_letter", "failed"]
+    assert [step["event"] for step in one["timeline"]] == events
     assert one["timeline"][-1]["error"] == "dead_letter"
     assert [span["operation"] for span in one["spans"]] == ["queue.enqueue", "queue.dequeue", "job.process"]
     assert one["spans"][2]["parent_id"] == one["spans"][1]["span_id"]
@@ -109,6 +110,14 @@ def test_a_trace_as_a_tree(shop: Sidecar) -> None:
     assert [child["operation"] for child in dequeue["children"]] == ["job.process"]
     assert trace["jobs"][0]["id"] == enqueue["job_id"] == "ok"
     assert trace["start_us"] == enqueue["start_us"]
+
+
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [("job=o", ["ok", "on"]), ("job=ok", ["ok"]), ("job=x", []), ("trace=550E8400-e2", [TRACE]), ("trace=zz", [])],
+)
+def test_ids_by_their_beginning(shop: Sidecar, query: str, ids: list[str]) -> None:
+    assert sorted(ask(shop, f"/api/ids?{query}")["ids"]) == ids
 
 
 def test_queues_and_workers(shop: Sidecar) -> None:
@@ -149,6 +158,9 @@ def test_never_a_payload(shop: Sidecar, path: str) -> None:
         ("jobs?slow=very", 400, "500ms"),
         ("jobs?trace=1", 400, "trace: unknown"),
         ("events?limit=1", 400, "limit: unknown"),
+        ("ids", 400, "either job or trace"),
+        ("ids?job=a&trace=b", 400, "either job or trace"),
+        ("ids?worker=a", 400, "either job or trace"),
     ],
 )
 def test_errors(shop: Sidecar, path: str, status: int, says: str) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
 from tests.conftest import StartSidecar
 from tests.receiver import ReceivedSpan, Receiver
+from tests.redis import RedisServer, free_port
 from tests.sidecar import Sidecar
 from tests.wire import personal
 from tests.wire.personal import CREDENTIAL, EMAIL, PERSONAL
@@ -104,3 +107,37 @@ def test_nor_from_a_job_of_any_framework(
         sidecar.wait_for(lambda: frameworks(receiver.spans) >= {*personal.FRAMEWORKS}, "a framework has no span")
         assert sidecar.metric("redspan_blind_total") == 0
         search(watched.emitted(LAST, [EMAIL]))
+
+
+def test_no_secret_of_the_settings_is_shown(
+    start_sidecar: StartSidecar, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Neither by the log, whatever fails, nor by the pages, nor when it is replaced."""
+    (tmp_path / "headers").write_text(f"x-more: {CREDENTIAL}\n")
+    sidecar = start_sidecar(
+        {
+            "listeners": [{}, {"upstream": redis_server.url.replace("redis://", f"redis://me:{CREDENTIAL}@")}],
+            "tracing": {
+                "endpoint": f"http://127.0.0.1:{free_port()}/v1/traces?key={CREDENTIAL}",
+                "protocol": "http/protobuf",
+                "headers": {"authorization": f"Bearer {CREDENTIAL}"},
+                "headers_file": str(tmp_path / "headers"),
+                "export": {"interval": "50ms", "timeout": "200ms"},
+            },
+            "frameworks": {"list": {"queues": ["jobs"]}},
+            "log": {"level": "debug"},
+        }
+    )
+    with redis.Redis.from_url(sidecar.url) as client:
+        client.lpush("jobs", '{"id": 1}')
+    with contextlib.suppress(redis.RedisError):
+        redis.Redis.from_url(f"redis://{sidecar.settings['listeners'][1]['bind']}").ping()
+    sidecar.wait_for(lambda: sidecar.metric("redspan_upstream_failures_total", reason="login") == 1, "not refused")
+    sidecar.wait_for(lambda: sidecar.metric("redspan_export_requests_total", result="error") > 0, "no export failed")
+    sidecar.settings["tracing"]["headers"] = {"authorization": f"Bearer {CREDENTIAL} of tomorrow"}
+    sidecar.write()
+    sidecar.signal(signal.SIGHUP)
+    sidecar.wait_for(lambda: "tracing.headers.authorization" in sidecar.log, "the change was not told of")
+    pages = "".join(sidecar.page(path).body for path in ("/metrics", "/api/config", "/healthz", "/readyz"))
+    assert "tracing.headers.authorization" in pages
+    assert CREDENTIAL not in pages + sidecar.log

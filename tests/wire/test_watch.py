@@ -63,8 +63,9 @@ def test_list_as_a_table_and_on(shop: Sidecar) -> None:
     assert text.splitlines()[0].split()[:4] == ["STATUS", "QUEUE", "ID", "TYPE"]
     assert TRACE in text
     assert "\x1b" not in text
-    page = json.loads(redspan("jobs", "list", "--json", "--limit", "3", env={"REDSPAN_ADMIN__BIND": shop.admin}))
-    assert len(listed(shop, "--cursor", page["next"])) == 1
+    for where in ({"REDSPAN_ADMIN__BIND": shop.admin}, {"REDSPAN_ADMIN_URL": f"http://{shop.admin}"}):
+        page = json.loads(redspan("jobs", "list", "--json", "--limit", "3", env=where))
+        assert len(listed(shop, "--cursor", page["next"])) == 1
 
 
 def test_show(shop: Sidecar) -> None:
@@ -81,6 +82,34 @@ def test_show(shop: Sidecar) -> None:
     assert chart[:2] == ["gantt", "    dateFormat x"]
     assert any("job.process bad" in line and ":crit, " in line for line in chart)
     assert "no such job" in redspan("jobs", "show", "nobody", *admin, status=1)
+
+
+def test_ids_cut_short(shop: Sidecar) -> None:
+    admin = ("--admin", shop.admin)
+    assert json.loads(redspan("jobs", "show", "tod", "--json", *admin))["id"] == "todo"
+    said = redspan("jobs", "show", "o", *admin, status=1)
+    assert said.startswith("error: 2 jobs have an id that begins with o: ")
+    assert {"ok", "on"} <= set(said.replace(",", "").split())
+    for beginning in (TRACE[:7], UUID[:11].upper()):
+        assert json.loads(redspan("trace", beginning, "--json", *admin))["trace_id"] == TRACE
+    assert "hex digits" in redspan("trace", TRACE[:7] + "f", *admin, status=2)
+
+
+def test_each_step_is_said_once(shop: Sidecar) -> None:
+    text = redspan("jobs", "show", "bad", "--admin", shop.admin)
+    steps = [line.split("  ", 1)[1] for line in text.split("\n\n")[1].splitlines()]
+    assert steps == ["enqueued", "delivered", "started", "dead_letter", "failed: dead_letter"]
+
+
+def test_a_job_whose_end_nothing_shows(start_sidecar: StartSidecar) -> None:
+    sidecar = start_sidecar({"frameworks": {"list": {"queues": ["orders"]}}})
+    sidecar.page("/")
+    with redis.Redis.from_url(sidecar.url) as client:
+        client.lpush("orders", job("gone"))
+        client.rpop("orders")
+    sidecar.wait_for(lambda: listed(sidecar, "--status", "unknown") == ["gone"], "not unknown")
+    text = redspan("jobs", "show", "gone", "--admin", sidecar.admin)
+    assert "was not seen: nothing on the wire has told when, or how" in text
 
 
 def test_trace(shop: Sidecar) -> None:
@@ -151,7 +180,9 @@ def test_token(tmp_path: Path, start_sidecar: StartSidecar) -> None:
 
 def test_nobody_there() -> None:
     admin = f"http://127.0.0.1:{free_port()}"
-    assert "no redspan answers" in redspan("jobs", "list", "--admin", admin, status=1)
+    said = redspan("jobs", "list", "--admin", admin, status=1)
+    assert said.startswith(f"error: no redspan answers at {admin}: ")
+    assert "--admin or REDSPAN_ADMIN_URL" in said
     assert "--admin" in redspan("jobs", "list", "--admin", "ftp://x", status=1)
 
 

@@ -91,6 +91,7 @@ function show(job) {
   const cells = [[job.status, job.status], [job.queue], [job.id, "mono"], [job.type], [job.attempt],
     [duration(job.wait_ms)], [duration(job.process_ms)], [time(job.heard_at)], [job.trace_id, "mono"]];
   row.replaceChildren(...cells.map(([text, className]) => element("td", text, className)));
+  if (job.status === "unknown") row.cells[0].title = "its end was not seen";
   return row;
 }
 
