@@ -102,7 +102,8 @@ class Router:
             if name in FIRST
         }
         """By name of a command with one key: those it may concern, and which argument may show that it is a job."""
-        self._runners = [one for one in self.frameworks if one.heads and one.commands & SCRIPTS]
+        self._runners = [one for one in self.frameworks if one.heads and one.commands & SCRIPTS and one.scripts is None]
+        """Those who know a script by its arguments alone."""
 
     def owner(self, key: bytes) -> Framework | None:
         """The framework that ``key`` belongs to; the first one configured, where several claim it."""
