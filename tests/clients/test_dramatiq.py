@@ -207,6 +207,8 @@ def test_what_a_worker_had_not_begun_when_it_was_stopped_is_given_back(
         stopped.terminate()
         sidecar.wait_for(lambda: "Shutting down" in log.read_text(), "it does not stop")
         gate.touch()
+        # Told twice, it would be killed.
+        assert stopped.wait(PATIENCE) == 0
     assert mark.read_text() == "ran\n"
     with worker(sidecar.url, tmp_path):
         spans = receiver.wait_for(ended(3))

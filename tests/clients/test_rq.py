@@ -23,7 +23,7 @@ from tests.clients.traces import assert_intervals, assert_parents_are_exported, 
 from tests.conftest import StartSidecar
 from tests.receiver import ReceivedSpan, Receiver
 from tests.redis import PATIENCE, RedisServer
-from tests.sidecar import ROOT, Sidecar
+from tests.sidecar import ROOT, Sidecar, children_of
 
 ROUNDS = 2
 PROTOCOLS = pytest.mark.parametrize("query", ["?protocol=2", ""], ids=["RESP2", "as it comes"])
@@ -139,7 +139,9 @@ def test_what_a_killed_worker_had_runs_again_in_its_trace(
     with worker(sidecar.url, tmp_path) as doomed, redis.Redis.from_url(sidecar.url) as client:
         Queue("mails", connection=client).enqueue(rq_tasks.slow, str(mark), 1, retry=Retry(max=1))
         sidecar.wait_for(mark.exists, "nothing runs")
-        os.killpg(doomed.pid, signal.SIGKILL)
+        # Its work horse is in no group of its.
+        for pid in (doomed.pid, *children_of(doomed.pid)):
+            os.kill(pid, signal.SIGKILL)
     (held,) = direct.zrange("rq:wip:mails", 0, -1)
     assert isinstance(held, bytes)
     direct.zadd("rq:wip:mails", {held: 1})
