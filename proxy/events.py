@@ -55,10 +55,7 @@ class Op(IntEnum):
     With a ``dest``: what will name the job's holder when it is acknowledged, if the `DEQUEUE` could not know.
     """
     HEARTBEAT = 6
-    """The worker said that it lives (``number``: seconds it is good for; 0: taken back).
-
-    With a job: that it has it in hand; of a worker whose threads share its connections, one without ends the list.
-    """
+    """The worker said that it lives (``number``: seconds it is good for; 0: taken back)."""
     OUTCOME = 7
     """How the attempt ended is now known (``verdict``), but the job is still held: `ACK` follows."""
     SETTLE = 8
@@ -102,6 +99,11 @@ class Op(IntEnum):
     """One of a worker's threads, which share its connections, asks for its next job."""
     EMPTY = 25
     """There was none for it: it will ask again."""
+    BEAT = 26
+    """The worker of such threads lives (``number``: 0, it leaves).
+
+    What it has in hand it has just said, by `HEARTBEAT`.
+    """
 
 
 class Verdict(IntEnum):

@@ -82,8 +82,6 @@ _TIMEOUT: Final = b"2"
 """Seconds that a thread waits for a job, in every version."""
 _BEAT: Final = frozenset((b"info", b"busy", b"beat"))
 """What a heartbeat says of the worker, among others."""
-_LIVES: Final = 60
-"""Seconds that a heartbeat is good for."""
 _MOVES: Final = frozenset((b"LMOVE", b"BLMOVE", b"RPOPLPUSH", b"BRPOPLPUSH"))
 _POPS: Final = frozenset((b"LPOP", b"RPOP"))
 _REMEMBERED: Final = 1024
@@ -286,11 +284,11 @@ class Sidekiq:
             for value in filter(None, map(sidekiq_job.in_hand, rest[1::2])):
                 yield Operation(Op.HEARTBEAT, key, sidekiq_job.queue(value), value=value, worker=worker)
         elif _BEAT.issubset(rest[0::2]):
-            yield Operation(Op.HEARTBEAT, key, number=_LIVES, worker=worker)
+            yield Operation(Op.BEAT, key, worker=worker)
 
     def _left(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
         for worker in filter(self._is_worker, intent.args[2:]):
-            yield Operation(Op.HEARTBEAT, intent.args[1], number=0, worker=name(worker))
+            yield Operation(Op.BEAT, intent.args[1], number=0, worker=name(worker))
 
     def _is_worker(self, key: bytes) -> bool:
         return self.role(key) is Role.HEARTBEAT

@@ -42,8 +42,8 @@ _RESULT: Final = {
     Carry.DERIVED: "derived",
     Carry.NONE: "none",
 }
-_WORDS: Final = {op: op.name.lower() for op in Op if op not in (Op.ASK, Op.EMPTY)}
-"""What happens to jobs; not that somebody waits for one."""
+_WORDS: Final = {op: op.name.lower() for op in Op if op not in (Op.ASK, Op.EMPTY, Op.BEAT)}
+"""What happens to jobs; not that somebody waits for one, or lives."""
 _QUEUES: Final = 200
 """Label values of ``queue`` before the rest is counted as ``other``."""
 

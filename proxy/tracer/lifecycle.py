@@ -110,8 +110,8 @@ class Lifecycle:
         if event.op is Op.NEXT_POP:
             settle.next_pop(book, conn, event.at, framework)
             return
-        if event.op in (Op.ASK, Op.EMPTY):
-            silence.asked(book, conn, event, framework)
+        if event.op in _OF_THREADS:
+            silence.heard(book, conn, event, framework)
             return
         handler = _HANDLERS.get(event.op)
         if handler is not None:
@@ -174,7 +174,7 @@ def _heard(book: Book, seen: Seen) -> None:
     if seen.event.value:
         book.known(seen)
     if seen.framework.end is End.THREADS:
-        silence.beaten(book, seen)
+        silence.listed(book, seen)
 
 
 def _purge(book: Book, seen: Seen) -> None:
@@ -190,6 +190,7 @@ def _purge(book: Book, seen: Seen) -> None:
     book.spans.append(span)
 
 
+_OF_THREADS: Final = (Op.ASK, Op.EMPTY, Op.BEAT)
 _HANDLERS: Final[dict[Op, Callable[[Book, Seen], None]]] = {
     Op.ENQUEUE: enqueue,
     Op.SCHEDULE: schedule,

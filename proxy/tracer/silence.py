@@ -14,18 +14,19 @@ from proxy.tracer.threads import Over, Threads
 _HOSTS: Final = 1000
 
 
-def asked(book: Book, conn: tuple[int, int], event: JobEvent, framework: Framework) -> None:
-    """ASK, or EMPTY."""
+def heard(book: Book, conn: tuple[int, int], event: JobEvent, framework: Framework) -> None:
+    """ASK, EMPTY, BEAT."""
     threads = book.asking.get(conn)
-    if event.op is Op.EMPTY:
+    if event.op is Op.BEAT:
+        _beaten(book, _threads(book, conn, event, framework), event)
+    elif event.op is Op.EMPTY:
         if threads is not None:
             threads.empty()
-        return
-    if threads is not None:
+    elif threads is not None:
         _end(book, threads.asks(event.at, first=False))
-        return
-    threads = book.asking[conn] = _threads(book, conn, event, framework)
-    _end(book, threads.asks(event.at, first=True))
+    else:
+        threads = book.asking[conn] = _threads(book, conn, event, framework)
+        _end(book, threads.asks(event.at, first=True))
 
 
 def taken(book: Book, seen: Seen, job: Job, delivery: Delivery) -> None:
@@ -41,16 +42,16 @@ def kept(book: Book, seen: Seen) -> None:
             threads.told(delivery)
 
 
-def beaten(book: Book, seen: Seen) -> None:
-    """HEARTBEAT: of a job in hand, of all that were, or of none any more."""
-    event = seen.event
-    threads = _threads(book, seen.conn, event, seen.framework)
-    if event.number > 0:
-        _end(book, threads.beats(event.worker, event.at))
-    elif event.number == 0:
+def listed(book: Book, seen: Seen) -> None:
+    """HEARTBEAT: of a job in hand."""
+    _threads(book, seen.conn, seen.event, seen.framework).lists(seen.event.worker, book.key(seen))
+
+
+def _beaten(book: Book, threads: Threads, event: JobEvent) -> None:
+    if event.number == 0:
         threads.leaves(event.worker)
     else:
-        threads.lists(event.worker, book.key(seen))
+        _end(book, threads.beats(event.worker, event.at))
 
 
 def gap(book: Book) -> None:
