@@ -92,6 +92,7 @@ MINUTES = {
     "test_dramatiq",
     "test_huey",
     "test_instrumented",
+    "test_order",
     "test_rq",
     "test_streaq",
     "test_taskiq",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,31 +14,14 @@ import pytest
 import redis
 
 from tests.clients import look_alikes
-from tests.clients.programs import running, said_by
-from tests.clients.traces import assert_ids_are_unique, assert_parents_are_exported, by_trace
+from tests.clients.python_workers import produce, worker
+from tests.clients.traces import assert_ids_are_unique, assert_parents_are_exported, by_trace, processes
 from tests.conftest import StartSidecar
 from tests.receiver import ReceivedSpan, Receiver
-from tests.sidecar import ROOT, Sidecar
+from tests.redis import PATIENCE, RedisServer
+from tests.sidecar import Sidecar
 
 ROUNDS = 2
-WORKERS = {
-    "arq": ("-m", "arq", "arq_app.WorkerSettings"),
-    "celery": ("-m", "celery", "-A", "celery_app", "worker", "--pool", "threads", "-c", "2", "-E"),
-    "dramatiq": ("-m", "dramatiq", "dramatiq_app", "--processes", "1", "--threads", "2"),
-    "huey": ("-m", "huey.bin.huey_consumer", "huey_app.huey", "-w", "2"),
-    "rq": ("-m", "rq.cli", "worker", "--url", "{url}", "mails"),
-    "streaq": ("-m", "streaq", "run", "streaq_app:worker"),
-    "taskiq": ("-m", "taskiq", "worker", "taskiq_app:broker", "--workers", "1"),
-}
-PRODUCERS = {
-    "arq": ("-c", f"import arq_app; arq_app.main({ROUNDS})"),
-    "celery": ("-c", f"import celery_app; celery_app.main({ROUNDS})"),
-    "dramatiq": ("-c", f"import dramatiq_app; dramatiq_app.main({ROUNDS})"),
-    "huey": ("-c", f"import huey_app; huey_app.main({ROUNDS})"),
-    "rq": ("-m", "tests.clients.apps.rq_app", "produce", "{url}", str(ROUNDS)),
-    "streaq": ("-c", f"import streaq_app; streaq_app.main({ROUNDS})"),
-    "taskiq": ("-c", f"import taskiq_app; taskiq_app.run(taskiq_app.main({ROUNDS}))"),
-}
 QUEUES = {
     "arq": {"arq:queue"},
     "celery": {"celery"},
@@ -48,10 +31,12 @@ QUEUES = {
     "streaq": {"default"},
     "taskiq": {"taskiq"},
 }
-JOBS = {"arq": 10, "celery": 9, "dramatiq": 14, "huey": 14, "rq": 6, "streaq": 15, "taskiq": 12}
+JOBS = {"arq": 10, "celery": 11, "dramatiq": 14, "huey": 14, "rq": 8, "streaq": 15, "taskiq": 12}
 """Of each round."""
-PATHS = {"arq": str(Path(sys.prefix) / "arq"), "rq": str(ROOT)}
-"""Where what they need besides is."""
+MAIN = {framework: "produce" if framework == "rq" else "main" for framework in QUEUES}
+"""What each application calls its producer."""
+IDLE = 30
+"""Seconds."""
 
 
 def tracing(receiver: Receiver, **frameworks: Any) -> dict[str, Any]:
@@ -70,25 +55,23 @@ def by_framework(spans: list[ReceivedSpan], name: str) -> dict[str, set[str]]:
     return found
 
 
+def work(workers: ExitStack, url: str, directory: Path) -> None:
+    """A worker of each."""
+    for framework in MAIN:
+        (directory / framework).mkdir()
+        workers.enter_context(worker(framework, url, directory / framework))
+
+
 def test_all_frameworks_on_one_redis(start_sidecar: StartSidecar, receiver: Receiver, tmp_path: Path) -> None:
     sidecar = start_sidecar(tracing(receiver))
-
-    def produce(framework: str) -> list[Any]:
-        command = [part.format(url=sidecar.url) for part in PRODUCERS[framework]]
-        return said_by(sidecar.url, *command, PYTHONPATH=PATHS.get(framework, ""))
-
     with ExitStack() as workers, ThreadPoolExecutor(2) as pool:
-        for framework, command in WORKERS.items():
-            (tmp_path / framework).mkdir()
-            filled = [part.format(url=sidecar.url) for part in command]
-            workers.enter_context(
-                running(sidecar.url, tmp_path / framework, *filled, PYTHONPATH=PATHS.get(framework, ""))
-            )
-        said = dict(zip(PRODUCERS, pool.map(produce, PRODUCERS), strict=True))
+        work(workers, sidecar.url, tmp_path)
+        started = {name: pool.submit(produce, name, sidecar.url, main, ROUNDS) for name, main in MAIN.items()}
+        said = {framework: one.result() for framework, one in started.items()}
         spans = receiver.wait_for(
             lambda spans: (
                 by_framework(spans, "job.process") == by_framework(spans, "queue.enqueue")
-                and by_framework(spans, "job.process").keys() == PRODUCERS.keys()
+                and by_framework(spans, "job.process").keys() == MAIN.keys()
             )
         )
     assert all(said.values())
@@ -107,8 +90,35 @@ def test_all_frameworks_on_one_redis(start_sidecar: StartSidecar, receiver: Rece
     only_these(sidecar)
 
 
+def test_idle_workers_make_no_spans(
+    start_sidecar: StartSidecar, receiver: Receiver, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """For 30 s, before and after which each of them does a job that somebody else sends."""
+    sidecar = start_sidecar(tracing(receiver))
+    stream = '{"stream": true}'
+
+    def all_do_a_job() -> None:
+        receiver.clear()
+        for framework in MAIN:
+            produce(framework, redis_server.url, "many", 1)
+        produce("taskiq", f"{redis_server.url}/1", "many", 1, TASKIQ_OPTIONS=stream)
+        receiver.wait_for(lambda spans: len(processes(spans)) > len(MAIN), 4 * PATIENCE)
+        receiver.clear()
+
+    with ExitStack() as workers:
+        work(workers, sidecar.url, tmp_path)
+        workers.enter_context(worker("taskiq", f"{sidecar.url}/1", tmp_path, TASKIQ_OPTIONS=stream))
+        all_do_a_job()
+        commands = sidecar.metric("redspan_commands_total")
+        time.sleep(IDLE)
+        assert receiver.spans == []
+        assert sidecar.metric("redspan_commands_total") > commands + IDLE
+        all_do_a_job()
+    only_these(sidecar)
+
+
 def only_these(sidecar: Sidecar) -> None:
-    known = sum(max(0, sidecar.metric("redspan_jobs_total", framework=framework)) for framework in PRODUCERS)
+    known = sum(max(0, sidecar.metric("redspan_jobs_total", framework=framework)) for framework in MAIN)
     assert sidecar.metric("redspan_jobs_total") == known
     assert sidecar.metric("redspan_blind_total") == 0
     assert sidecar.metric("redspan_unrecognised_total") <= 0

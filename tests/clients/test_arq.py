@@ -117,14 +117,6 @@ def test_the_process_span_is_what_ran(start_sidecar: StartSidecar, receiver: Rec
     assert_intervals(spans, ran)
 
 
-def test_an_idle_worker_makes_no_spans(start_sidecar: StartSidecar, receiver: Receiver, tmp_path: Path) -> None:
-    sidecar = start_sidecar(tracing(receiver))
-    with worker(sidecar.url, tmp_path):
-        sidecar.wait_for(lambda: sidecar.metric("redspan_commands_total") > 50, "a worker that polls")
-    assert receiver.spans == []
-    quiet(sidecar)
-
-
 def test_a_job_whose_worker_is_killed_goes_to_another(
     start_sidecar: StartSidecar, receiver: Receiver, direct: redis.Redis, tmp_path: Path
 ) -> None:

@@ -66,9 +66,9 @@ def untouched(sidecar: Sidecar, framework: str, attempts: int) -> None:
     assert sidecar.metric("redspan_blind_total") == 0
 
 
-CELERY_ATTEMPTS = ROUNDS * 11
-CELERY_TRACES = ROUNDS * 8
-"""In each round, two of nine tasks are one chain, and one takes three attempts."""
+CELERY_ATTEMPTS = ROUNDS * 13
+CELERY_TRACES = ROUNDS * 9
+"""In each round, four of eleven tasks are sent by others two by two, and one takes three attempts."""
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads"])

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import redis
 
-from tests.clients.traces import assert_one_trace_a_job, assert_parents_are_exported, by_trace
+from tests.clients.traces import (
+    assert_intervals,
+    assert_one_trace_a_job,
+    assert_parents_are_exported,
+    by_trace,
+    processes,
+)
 from tests.conftest import StartSidecar
 from tests.receiver import Receiver
 from tests.sidecar import Sidecar
@@ -116,10 +125,55 @@ def test_retries_and_dead_letters(protocol: int, start_sidecar: StartSidecar, re
     spans = receiver.wait_for(lambda spans: len(spans) >= 7)
     assert len(by_trace(spans)) == 1
     assert_parents_are_exported(spans)
-    processes = sorted((span for span in spans if span.name == "job.process"), key=lambda span: span.start)
-    assert [span.attributes["error.type"] for span in processes] == ["retry", "retry", "dead_letter"]
-    for before, after in pairwise(processes):
+    ran = processes(spans)
+    assert [span.attributes["error.type"] for span in ran] == ["retry", "retry", "dead_letter"]
+    for before, after in pairwise(ran):
         assert before.span_id in [link.span_id for link in after.links]
+
+
+DOOMED = """
+import redis, sys, time
+redis.Redis.from_url(sys.argv[1]).eval(sys.argv[2], 2, "mails", "busy")
+print("took", flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_a_killed_worker_had_is_put_back_and_runs_again_in_its_trace(
+    start_sidecar: StartSidecar, receiver: Receiver
+) -> None:
+    sidecar = started(start_sidecar, receiver, ENTRIES, inject=True)
+    with redis.Redis.from_url(sidecar.url) as client:
+        client.register_script(ADD)(keys=["mails"], args=["add", job(1)])
+        command = [sys.executable, "-c", DOOMED, sidecar.url, TAKE]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as doomed:
+            assert doomed.stdout is not None
+            assert doomed.stdout.readline() == "took\n"
+            doomed.kill()
+        (held,) = client.lrange("busy", 0, -1)
+        assert client.register_script(DONE)(keys=["busy", "mails", "mails:dead"], args=["retry", held]) == 1
+        assert work(client, "ok") == [held]
+    spans = receiver.wait_for(lambda spans: len(processes(spans)) >= 2)
+    assert len(by_trace(spans)) == 1
+    assert_parents_are_exported(spans)
+    lost, done = processes(spans)
+    assert [lost.attributes["error.type"], done.attributes["job.status"]] == ["retry", "success"]
+    assert [link.span_id for link in done.links] == [lost.span_id]
+
+
+def test_the_process_span_is_what_ran(start_sidecar: StartSidecar, receiver: Receiver) -> None:
+    sidecar = started(start_sidecar, receiver, ENTRIES, inject=True)
+    ran = []
+    with redis.Redis.from_url(sidecar.url) as client:
+        add, take, done = (client.register_script(script) for script in (ADD, TAKE, DONE))
+        add(keys=["mails"], args=["add", *map(job, range(20))])
+        for number in range(20):
+            received = take(keys=["mails", "busy"])
+            begun = time.time_ns()
+            assert json.loads(received)["id"] == number
+            ran.append((str(number), (begun, time.time_ns())))
+            assert done(keys=["busy", "mails", "mails:dead"], args=["ok", received]) == 1
+    assert_intervals(receiver.wait_for(lambda spans: len(processes(spans)) >= 20), ran)
 
 
 def test_a_plain_worker_goes_on_in_the_trace(start_sidecar: StartSidecar, receiver: Receiver) -> None:

@@ -1,7 +1,8 @@
 """arq as anybody would use it. REDIS_URL is all it is told.
 
 As a producer: ``main(COUNT)`` enqueues that many rounds of jobs and says what became of them, as JSON;
-``measure(COUNT)`` says when jobs ran.  The worker: ``python -m arq arq_app.WorkerSettings``.
+``measure(COUNT)`` says when jobs ran, ``many(COUNT)`` sends some that say in which order they do.  The worker: ``python
+-m arq arq_app.WorkerSettings``.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ async def slow(context: dict[str, Any]) -> int:
     return int(context["job_try"])
 
 
+async def noted(context: dict[str, Any], number: int) -> None:
+    await context["redis"].rpush("ran", number)
+
+
 async def tick(context: dict[str, Any]) -> None:
     pass
 
@@ -78,12 +83,13 @@ class WorkerSettings:
         nested,
         timed,
         slow,
+        noted,
         func(silent, keep_result=0),
     )
     cron_jobs = [cron(tick, hour=0, minute=0, run_at_startup=False)]  # noqa: RUF012
     redis_settings = REDIS
     poll_delay = 0.05
-    max_jobs = 4
+    max_jobs = int(os.environ.get("ARQ_MAX_JOBS", "4"))
     job_timeout = 1
 
 
@@ -138,9 +144,23 @@ async def begin(function: str) -> None:
     await redis.aclose()
 
 
+async def ordered(count: int) -> None:
+    redis = await create_pool(REDIS)
+    # Of the same millisecond the least id goes first.
+    started = time.time_ns()
+    for number in range(count):
+        await redis.enqueue_job("noted", number, _job_id=f"{started}-{number:04}")
+    await redis.aclose()
+
+
 def main(count: int) -> None:
     print(json.dumps(asyncio.run(rounds(count))))
 
 
 def measure(count: int) -> None:
     print(json.dumps(asyncio.run(timings(count))))
+
+
+def many(count: int) -> None:
+    asyncio.run(ordered(count))
+    print("[]")

@@ -1,7 +1,7 @@
 """huey as anybody would use it. REDIS_URL is all it is told, and HUEY_CLASS which of its storages to use.
 
 As a producer: ``main(COUNT)`` enqueues that many rounds of tasks and says what became of them, as JSON;
-``measure(COUNT)`` says when tasks ran.
+``measure(COUNT)`` says when tasks ran, ``many(COUNT)`` sends some that say in which order they do.
 """
 
 from __future__ import annotations
@@ -73,6 +73,11 @@ def endless(key: str) -> None:
     time.sleep(600)
 
 
+@huey.task()  # type: ignore[untyped-decorator]
+def noted(number: int) -> None:
+    huey.storage.conn.rpush("ran", number)
+
+
 def rounds(count: int) -> list[tuple[str, Any]]:
     asked: list[tuple[str, Any]] = []
     for number in range(count):
@@ -105,7 +110,7 @@ def main(count: int) -> None:
     for name, result in rounds(count):
         if name == "silent":
             said.append([name, None])
-        elif name in ("flaky", "patient"):
+        elif name in ("flaky", "insistent", "patient"):
             # The errors of its first attempts are stored where its result will be.
             found = outcome(result)
             while found != "done":
@@ -123,3 +128,9 @@ def main(count: int) -> None:
 def measure(count: int) -> None:
     asked = [timed(0.01 * (number % 5)) for number in range(count)]
     print(json.dumps([[result.id, outcome(result)] for result in asked]))
+
+
+def many(count: int) -> None:
+    for number in range(count):
+        noted(number)
+    print("[]")

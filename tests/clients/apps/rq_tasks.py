@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rq import get_current_job
+from rq import Queue, get_current_job
 
 
 def add(left: int, right: int) -> int:
@@ -22,6 +22,24 @@ def flaky() -> str:
 
 def broken() -> None:
     raise KeyError("not to be told")
+
+
+def nesting(number: int) -> str:
+    job = get_current_job()
+    assert job is not None
+    return Queue("mails", connection=job.connection).enqueue(add, number, 1).id
+
+
+def timed(seconds: float) -> list[int]:
+    begun = time.time_ns()
+    time.sleep(seconds)
+    return [begun, time.time_ns()]
+
+
+def noted(number: int) -> None:
+    job = get_current_job()
+    assert job is not None
+    job.connection.rpush("ran", number)
 
 
 def slow(mark: str, seconds: float) -> str:

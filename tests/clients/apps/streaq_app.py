@@ -1,8 +1,8 @@
 """streaq as anybody would use it. REDIS_URL is all it is told.
 
 As a producer: ``main(COUNT)`` enqueues that many rounds of tasks and says what became of them, as JSON;
-``measure(COUNT)`` says when tasks ran; ``begin()`` enqueues one that is slow at first.  The worker: ``streaq run
-streaq_app:worker``.
+``measure(COUNT)`` says when tasks ran; ``begin()`` enqueues one that is slow at first, ``many(COUNT)`` some that say in
+which order they run.  The worker: ``streaq run streaq_app:worker``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 from streaq import StreaqRetry, Worker
 
-worker: Worker[None] = Worker(redis_url=os.environ["REDIS_URL"], concurrency=4, idle_timeout=2)
+CONCURRENCY = int(os.environ.get("STREAQ_CONCURRENCY", "4"))
+worker: Worker[None] = Worker(redis_url=os.environ["REDIS_URL"], concurrency=CONCURRENCY, idle_timeout=2)
 
 
 @worker.task
@@ -73,6 +74,11 @@ async def slow() -> int:
     return slow.context.tries
 
 
+@worker.task
+async def noted(number: int) -> None:
+    await worker.redis.rpush("ran", [number])
+
+
 async def outcome(task_id: str) -> Any:
     result = await worker.result_by_id(task_id, timeout=30)
     return result.result if result.success else repr(result.exception)
@@ -121,6 +127,12 @@ async def started() -> None:
         await slow.enqueue()
 
 
+async def ordered(count: int) -> None:
+    async with worker:
+        for number in range(count):
+            await noted.enqueue(number)
+
+
 def main(count: int) -> None:
     print(json.dumps(asyncio.run(rounds(count))))
 
@@ -131,4 +143,9 @@ def measure(count: int) -> None:
 
 def begin() -> None:
     asyncio.run(started())
+    print("[]")
+
+
+def many(count: int) -> None:
+    asyncio.run(ordered(count))
     print("[]")
