@@ -40,7 +40,9 @@ def frameworks(settings: Settings) -> tuple[Framework, ...]:
 
 def carrier(settings: Settings) -> Carrier:
     """Raises `CannotStart`."""
-    return Carrier(Deriver(identity_key(settings)), PooledIds(os.urandom), settings.tracing.security.trust_inbound)
+    tracing = settings.tracing
+    trusts, formats = tracing.security.trust_inbound, tracing.formats
+    return Carrier(Deriver(identity_key(settings)), PooledIds(os.urandom), trusts, formats if trusts else ())
 
 
 def rates(settings: Settings) -> Rates:

@@ -52,6 +52,8 @@ INJECTIONS: Final = (
     "similar_key",
     "foreign",
     "not_msgpack",
+    "no_parent",
+    "duplicate_parent",
     "shape",
 )
 UNRECOGNISED: Final = ("not_object", "not_json", "not_utf8", "bom", "foreign", "not_msgpack", "shape")

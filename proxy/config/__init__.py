@@ -194,6 +194,8 @@ class Tracing(Section, frozen=True):
     """False: no spans and no writing, the relay only."""
     inject: bool = True
     """False: no framework writes a context into a job."""
+    formats: tuple[Literal["b3", "datadog"], ...] = ()
+    """Contexts that are looked for in jobs without a W3C one, which is then written in the same trace."""
     service_name: str = ""
     """``service.name`` of the spans."""
     service_version: str = ""

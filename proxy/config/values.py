@@ -147,8 +147,13 @@ def _read_place(value: object) -> str:
 
 
 def _read_key(value: object) -> str:
-    if "." in (text := _read_name(value)):
+    if "." in (text := _read_slot(value)):
         raise ValueError("a path into the job is not in this release")
+    return text
+
+
+def _read_slot(value: object) -> str:
+    text = _read_path(value)
     if not re.fullmatch(r"[\x21-\x7e]+", text) or '"' in text or "\\" in text:
         raise ValueError("it would have to be escaped in JSON")
     return text
@@ -235,6 +240,9 @@ Name: TypeAlias = Annotated[str, Kind("text that is not empty", _read_name, text
 Glob: TypeAlias = Annotated[str, Kind("a glob that is not empty, such as orders:*", _read_name, text=True)]
 Prefix: TypeAlias = Annotated[str, Kind("the plain text that keys begin with", _read_prefix, text=True)]
 Key: TypeAlias = Annotated[str, Kind("a top-level key, such as traceparent", _read_key, text=True)]
+SlotPath: TypeAlias = Annotated[
+    str, Kind("a key, such as traceparent, or a dotted path, such as metadata.traceparent", _read_slot, text=True)
+]
 Path: TypeAlias = Annotated[str, Kind("a dotted path, such as meta.tenant", _read_path, text=True)]
 OptionalPath: TypeAlias = Annotated[
     str, Kind("a dotted path, such as meta.tenant, or nothing", _read_optional_path, text=True)

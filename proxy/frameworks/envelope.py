@@ -6,8 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.context import bare
+from proxy.context.begun import BegunSlot
+from proxy.context.nested_slot import path_slot
+from proxy.context.slot import Slot, State
+from proxy.context.traceparent import SpanContext, parse, wrong
 from proxy.frameworks.base import Fields, Identity
-from proxy.frameworks.paths import at, integer, text, texts, when
+from proxy.frameworks.paths import at, integer, members, text, texts, when
 
 if TYPE_CHECKING:
     from proxy.config import JobPaths
@@ -18,9 +23,13 @@ class Envelope:
 
     def __init__(self, paths: JobPaths) -> None:
         self._paths = paths
-        named = (getattr(paths, name) for name in Fields.__struct_fields__ if hasattr(paths, name))
+        named = [getattr(paths, name) for name in Fields.__struct_fields__ if hasattr(paths, name)]
+        named += (paths.trace_id, paths.span_id, paths.parent_span_id, paths.traceparent, paths.slot)
+        self.names_trace = bool(paths.trace_id or paths.traceparent)
+        """A job may say elsewhere than in its slot which trace it belongs to."""
         self.heads = frozenset(path.partition(".")[0] for path in (*paths.identity, *named) if path)
         """Top-level names that anything is read of."""
+        self._path = paths.slot.split(".")
         self._readers = [
             (name, path, "." in path, read) for name, read in _READERS.items() if (path := getattr(paths, name))
         ]
@@ -32,6 +41,30 @@ class Envelope:
             return None
         submission = b"".join(b"%d:%s" % (len(part), part) for part in parts)
         return Identity(submission, integer(at(job, self._paths.attempt)))
+
+    def slot(self, value: bytes) -> Slot:
+        """Of a job that is one JSON object."""
+        slot = path_slot(value, self._path)
+        return self.joined(slot, members(value)) if self.names_trace else slot
+
+    def joined(self, slot: Slot, job: Mapping[str, object]) -> Slot:
+        """The slot, of a job whose trace is named by one of the paths for that."""
+        if slot.state is State.FOUND:
+            return slot
+        paths = self._paths
+        header = text(at(job, paths.traceparent))
+        if header:
+            context = parse(header.encode(errors="replace"))
+            return BegunSlot(slot, context, reason="" if context else wrong(header.encode(errors="replace")))
+        written = text(at(job, paths.trace_id))
+        if not written:
+            return slot
+        trace_id = bare.trace_id(written)
+        if trace_id is None:
+            return BegunSlot(slot, None, bare=True, reason="malformed")
+        # Of several, the one that is nearest to whoever has enqueued it. Others name parents by the ids of jobs.
+        named = (bare.span_id(text(at(job, path))) for path in (paths.span_id, paths.parent_span_id))
+        return BegunSlot(slot, SpanContext(trace_id, next(filter(None, named), b"")), bare=True)
 
     def fields(self, job: Mapping[str, object]) -> Fields:
         found = {}
@@ -58,5 +91,6 @@ _READERS: Final[Mapping[str, Callable[[object], Any]]] = {
     "depends_on": texts,
     "batch_id": text,
     "error": text,
+    "trace_id": lambda found: bare.otherwise(text(found)),
 }
 """How each of `Fields` is read of what its path leads to."""

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from proxy.context import bare
 from proxy.context.adopted import adopted_slot
 from proxy.context.slot import NoSlot, Slot, State
 from proxy.events import Verdict
@@ -43,7 +44,7 @@ _WORKER: Final = re.compile(rb"([^:]+-\d+-\d{16,20}-[0-9a-f]{4}-\d+)")
 
 
 class _Envelope(msgspec.Struct):
-    """``internal/queue/job.go``. The six members that every one of its producers writes are what marks a job."""
+    """``internal/queue/job.go``. The first six members are what marks a job: every one of its producers writes them."""
 
     id: str
     retries: int
@@ -51,10 +52,11 @@ class _Envelope(msgspec.Struct):
     priority: str
     filepath: str
     filesize: int
+    trace_id: str | None = None
 
 
 _envelope: Final = msgspec.json.Decoder(_Envelope)
-_NAMES: Final = (*_Envelope.__struct_fields__, "trace_id", "span_id")
+_NAMES: Final = (*_Envelope.__struct_fields__, "span_id")
 _FOREIGN: Final = NoSlot(State.REFUSED, "foreign")
 
 
@@ -99,6 +101,7 @@ class GoRedisWorkQueue(ListShape):
             created_at=paths.when(job.creation_time),
             enqueued_at=paths.when(job.creation_time) if job.retries == 0 else 0,
             priority=job.priority,
+            trace_id=bare.otherwise(job.trace_id or ""),
         )
 
     def summary(self, value: bytes) -> bytes:

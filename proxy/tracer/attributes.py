@@ -72,6 +72,7 @@ PURGED: Final = "redspan.purged"
 CLIENT_LIBRARY: Final = "redspan.client.library"
 LINK_RELATION: Final = "redspan.link"
 PAIRING: Final = "redspan.pairing"
+TRACE_ID_ORIGINAL: Final = "redspan.trace_id.original"
 SCHEDULED_MS: Final = "redspan.scheduled_ms"
 LATE_MS: Final = "redspan.scheduled.late_ms"
 SAMPLING_REASON: Final = "redspan.sampling.reason"
@@ -190,6 +191,8 @@ def variable(span: Span) -> dict[str, Value]:
         _enqueued(fields, rendered)
     elif operation is _PROCESS:
         _processed(fields, rendered)
+    if fields.trace_id:
+        rendered[TRACE_ID_ORIGINAL] = fields.trace_id
     if job.content:
         rendered.update((PAYLOAD + path, value) for path, value in job.content.items())
     if span.error:

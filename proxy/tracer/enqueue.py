@@ -115,7 +115,7 @@ def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
     if context is None or not context.span_id:
         begun = context or book.begin(seen)
         context = SpanContext(begun.trace_id, book.ids.span_id(), begun.flags, begun.tracestate)
-    found = seen.carry is Carry.FOUND
+    found = seen.carry is Carry.FOUND and seen.context is not None and bool(seen.context.span_id)
     span_id = book.ids.span_id() if found else context.span_id
     span = seen.span(Operation.ENQUEUE, Kind.CLIENT if found else Kind.PRODUCER, context, span_id)
     span.parent_id = context.parent if found else event.previous

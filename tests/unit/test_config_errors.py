@@ -101,9 +101,9 @@ class TestProblems:
                 'a dotted path, such as meta.tenant, or nothing, found ".a"',
             ),
             (
-                "frameworks: {list: {slot: a.b}}",
+                "frameworks: {list: {slot: a..b}}",
                 "frameworks.list.slot",
-                'a top-level key, such as traceparent, found "a.b" (a path into the job is not in this release)',
+                'a key, such as traceparent, or a dotted path, such as metadata.traceparent, found "a..b"',
             ),
             (
                 "frameworks: {list: {queues: [a, dead], dead_letter: [d*]}}",
