@@ -35,7 +35,8 @@ def identity_key(settings: Settings) -> bytes:
 
 def frameworks(settings: Settings) -> tuple[Framework, ...]:
     """Those that are turned on; none without tracing: then the relay only relays."""
-    return build(settings.frameworks) if settings.tracing.enabled else ()
+    tracing = settings.tracing
+    return build(settings.frameworks, health=tracing.spans.health) if tracing.enabled else ()
 
 
 def carrier(settings: Settings) -> Carrier:

@@ -69,6 +69,10 @@ OPERATIONS: Final = (
     "queue.resume",
     "queue.drain",
     "queue.peek",
+    "queue.cancel",
+    "queue.ack",
+    "worker.started",
+    "worker.shutdown",
 )
 SPANS_DROPPED: Final = ("buffer_full", "export_failed", "rejected", "shutdown")
 
@@ -186,6 +190,21 @@ TRACER: Final = (
     Metric("redspan_job_wait_seconds", "histogram", "From enqueue to delivery.", _QUEUE),
     Metric("redspan_job_process_seconds", "histogram", "From delivery to the end of the attempt.", _QUEUE),
     Metric("redspan_jobs_in_flight", "gauge", "Jobs delivered whose end was not seen yet.", _QUEUE),
+    Metric(
+        "redspan_job_troubles_total",
+        "counter",
+        "What went wrong with jobs, besides that they failed.",
+        ("framework", "queue", "trouble"),
+    ),
+    Metric("redspan_job_age_seconds", "gauge", "How long the job that was delivered last had waited.", _QUEUE),
+    Metric("redspan_workers", "gauge", "Workers that name themselves, by what they do.", ("framework", "state")),
+    Metric(
+        "redspan_lifecycle_events_total",
+        "counter",
+        "Lifecycle events for events.to, by what became of them.",
+        ("result",),
+        (("written", "dropped"),),
+    ),
     Metric("redspan_queue_depth", "gauge", "Length of the queue, as replies and deliveries tell.", _QUEUE),
     Metric("redspan_events_lost_total", "counter", "Records from the relay that never arrived, by their numbers."),
     Metric("redspan_jobs_forgotten_total", "counter", "Jobs that the tracer forgot because there were too many."),

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from proxy import __version__
 from proxy.admin.catalogue import (
@@ -42,14 +43,17 @@ class Histogram(Protocol):
 
     counts: list[int]
     total: float
+    exemplars: dict[int, tuple[bytes, float]]
 
 
 class Timing:
     """One histogram's numbers: ``counts`` per bucket, the last above all ``bounds`` (seconds)."""
 
-    __slots__ = ("bounds", "counts", "total")
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: Sequence[float], counts: Sequence[int], total: float) -> None:
+        self.exemplars: dict[int, tuple[bytes, float]] = {}
+        """Of each bucket a trace that shows it, and its value; only OpenMetrics has them."""
         self.bounds = bounds
         self.counts = list(counts)
         self.total = total
@@ -185,6 +189,7 @@ def by_queue(
     for (framework, queue), histogram in known.items():
         labels = (framework, queues.name(framework, queue))
         reading.time(name, labels, bounds, histogram.counts, histogram.total)
+        reading.timings[name][labels].exemplars.update(histogram.exemplars)
 
 
 def render(collector: Collector, accept: str) -> tuple[bytes, str]:
@@ -208,7 +213,10 @@ def _family(metric: Metric, reading: Reading) -> Family:
         for labels, timing in sorted(reading.timings.get(metric.name, {}).items()):
             cumulative = accumulate(timing.counts)
             bounds = (*map(str, timing.bounds), "+Inf")
-            buckets = list(zip(bounds, cumulative, strict=True))
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = [
+                (bound, count, _exemplar(*timing.exemplars[at])) if at in timing.exemplars else (bound, count)
+                for at, (bound, count) in enumerate(zip(bounds, cumulative, strict=True))
+            ]
             histogram.add_metric(_safe(labels), buckets, timing.total)
         return histogram
     series = sorted(reading.numbers.get(metric.name, {}).items())
@@ -217,6 +225,10 @@ def _family(metric: Metric, reading: Reading) -> Family:
     for labels, value in series:
         family.add_metric(_safe(labels), value)
     return family
+
+
+def _exemplar(trace_id: bytes, value: float) -> Exemplar:
+    return Exemplar({"trace_id": trace_id.hex()}, value)
 
 
 def _safe(labels: Labels) -> Labels:

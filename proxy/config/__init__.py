@@ -73,6 +73,7 @@ __all__ = [
     "Collector",
     "Conflict",
     "DramatiqSettings",
+    "Events",
     "Export",
     "FrameworkSettings",
     "Frameworks",
@@ -181,7 +182,10 @@ class RelationSettings(Section, frozen=True):
 
 
 class Spans(Section, frozen=True):
-    """What spans look like."""
+    """What spans look like, and of what there are some."""
+
+    health: bool = False
+    """Also of workers that come and go, and of commands that only look at a queue."""
 
     naming: Literal["queue", "semconv"] = "queue"
     """``queue.enqueue``, or OpenTelemetry's ``enqueue orders``."""
@@ -265,6 +269,13 @@ class Index(Section, frozen=True):
     """Memory they may take, as estimated."""
 
 
+class Events(Section, frozen=True):
+    """What happens to jobs, as lines of JSON: a ``job.started`` each, and so on."""
+
+    to: str = ""
+    """``stdout``, or a file that they are appended to; empty: nowhere."""
+
+
 class Admin(Section, frozen=True):
     """Metrics, probes and pages."""
 
@@ -304,6 +315,8 @@ class Settings(Section, frozen=True):
     """The half that makes spans."""
     index: Index = Index()
     """The recent jobs that are shown."""
+    events: Events = Events()
+    """What happens to jobs, for other programs."""
     admin: Admin = Admin()
     """Metrics, probes and pages."""
     log: Log = Log()

@@ -23,6 +23,7 @@ from proxy.config.values import (
     Section,
     SlotPath,
     Text,
+    Wait,
     dotted,
 )
 
@@ -40,6 +41,8 @@ class FrameworkSettings(Section, frozen=True):
     """Make ``job.process`` spans; false where the workers make their own."""
     relation: Relation = "parent"
     """How a dequeue refers to its enqueue: child of it, or a trace of its own with a link."""
+    timeout: Wait = 0.0
+    """Seconds after which an attempt counts as timed out (0: never). It goes on until its end is seen."""
 
 
 class JobPaths(FrameworkSettings, frozen=True):

@@ -8,16 +8,16 @@ from typing import Final
 from proxy.context.traceparent import parse
 
 HEX: Final = re.compile(r"(?!0+$)[0-9a-f]+")
-_UUID: Final = re.compile(r"(?:trace-)?([0-9a-f]{8})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{12})", re.I)
+_UUID: Final = re.compile(r"(?:trace-)?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
 
 
 def trace_id(text: str) -> bytes | None:
-    """32 hexadecimal digits, a UUID, ``trace-<uuid>``, or the trace id of a whole ``traceparent``; None: none of these."""
+    """32 hexadecimal digits, a UUID, ``trace-<uuid>``, or the one of a whole ``traceparent``; None: no such text."""
     if is_plain(text):
         return bytes.fromhex(text)
     match = _UUID.fullmatch(text)
     if match is not None:
-        found = bytes.fromhex("".join(match.groups()))
+        found = bytes.fromhex(match[1].replace("-", ""))
         return found if any(found) else None
     context = parse(text.encode(errors="replace"))
     return None if context is None else context.trace_id

@@ -93,8 +93,11 @@ class Carrier(msgspec.Struct, frozen=True):
         if isinstance(slot, BegunSlot):
             if slot.context is not None and self.trusts:
                 how = Carry.FOUND if slot.context.span_id else Carry.NONE
-                return Carried(how, self._joined(slot.context, slot.context.span_id, sampler, bare=slot.bare),
-                               verified=not slot.bare)
+                return Carried(
+                    how,
+                    self._joined(slot.context, slot.context.span_id, sampler, bare=slot.bare),
+                    verified=not slot.bare,
+                )
             slot = slot.inner
         found = slot.context
         if slot.state is State.FOUND and found is not None:

@@ -70,9 +70,7 @@ def _context(trace: str, span: str, *, sampled: bool) -> SpanContext | None:
     return context if any(context.trace_id) and any(context.span_id) else None
 
 
-_READERS: Final[
-    Mapping[Format, tuple[frozenset[str], Callable[[Mapping[str, str]], SpanContext | None]]]
-] = {
+_READERS: Final[Mapping[Format, tuple[frozenset[str], Callable[[Mapping[str, str]], SpanContext | None]]]] = {
     "b3": (frozenset({"b3", "x-b3-traceid"}), _b3),
     "datadog": (frozenset({"x-datadog-trace-id"}), _datadog),
 }

@@ -9,6 +9,7 @@ start, heartbeat       ``set …processing:worker:W P ex 30``, once, never renew
 success                ``lpush …completed P``, ``lrem …worker:W:processing 1 P``, ``del …processing:worker:W``
 retry                  (after the back-off) ``lpush <queue> P'``, ``lrem … P``, ``del …``
 dead letter            ``lpush …dead_letter P``, ``lrem … P``, ``del …``
+throttled              ``incr <limiter>``, and only then ``ttl <limiter>``: so long the producer waits
 poison                 ``lrem … P``, ``del …`` and no push: the worker could not read the job
 reaped                 ``rpop …worker:W:processing``, ``lpush <queue> P``: the same bytes
 ====================== =========================================================================================
@@ -24,6 +25,7 @@ while it holds the job: ``redspan.includes_backoff``), a circuit breaker, pause 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -31,10 +33,12 @@ import msgspec
 from proxy.context import bare
 from proxy.context.adopted import adopted_slot
 from proxy.context.slot import NoSlot, Slot, State
-from proxy.events import Verdict
+from proxy.events import Op, Verdict
 from proxy.frameworks import paths
-from proxy.frameworks.base import End, Fields, Identity, Role
+from proxy.frameworks.base import End, Fields, Identity, Intent, Operation, Role
 from proxy.frameworks.list_shape import ListShape
+from proxy.frameworks.wire import integer
+from proxy.resp.reply import Reply
 
 if TYPE_CHECKING:
     from proxy.config import GoRedisWorkQueueSettings
@@ -75,10 +79,21 @@ class GoRedisWorkQueue(ListShape):
                 Role.PROCESSING: options.processing,
                 Role.HEARTBEAT: options.heartbeat,
                 Role.QUEUE: options.queues,
+                Role.OTHER: options.rate_limit,
             }
         )
+        if options.rate_limit:
+            self.commands |= {b"TTL"}
         self.inject = options.inject
         self._max_attempts = options.max_retries
+
+    def read(self, name: bytes, args: list[bytes]) -> Intent | None:
+        if name != b"TTL" or len(args) != 2:
+            return super().read(name, args)
+        return Intent(self, args, self._throttled) if self.role(args[1]) is Role.OTHER else None
+
+    def _throttled(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
+        yield self.operation(Op.THROTTLE, intent.args[1], number=max(0, integer(reply)) * 1000)
 
     def slot(self, value: bytes) -> Slot:
         return adopted_slot(value) if _read(value) is not None else _FOREIGN

@@ -19,6 +19,7 @@ from proxy.tracer.redaction import Redaction
 from proxy.tracer.resource import resource_attributes
 from proxy.tracer.sieve import Sieve
 from proxy.tracer.span import Operation, Value
+from proxy.tracer.stories import Stories
 from proxy.tracer.tail import TailOptions
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def policy(settings: Settings) -> Policy:
         max_age=int(settings.tracing.relation.max_age * 1e9),
         linked=frozenset(name for name, section in sections.items() if section.relation == "link"),
         without_process=frozenset(name for name, section in sections.items() if not section.process_span),
+        health=settings.tracing.spans.health,
+        timeouts={name: int(section.timeout * 1e9) for name, section in sections.items() if section.timeout},
         indexed=settings.index.jobs,
         indexed_bytes=settings.index.bytes,
         content=content(settings),
@@ -58,6 +61,11 @@ def redaction(settings: Settings) -> Redaction:
         patterns=security.pii_patterns,
         max_length=options.max_length,
     )
+
+
+def stories(settings: Settings) -> Stories:
+    service = settings.tracing.service_name or "redspan"
+    return Stories(settings.admin.trace_links, service, redaction(settings))
 
 
 def content(settings: Settings) -> Content:

@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from proxy.frameworks.base import Fields
+from proxy.tracer.home import Home
 from proxy.tracer.span import Operation, Span, Value
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
@@ -71,6 +72,11 @@ ATTEMPT: Final = "redspan.attempt"
 PURGED: Final = "redspan.purged"
 CLIENT_LIBRARY: Final = "redspan.client.library"
 LINK_RELATION: Final = "redspan.link"
+WORKER_JOBS: Final = "redspan.worker.jobs_in_flight"
+WORKER_HELD: Final = "redspan.worker.jobs"
+THROTTLED_MS: Final = "redspan.throttled_ms"
+RETRY_AFTER_MS: Final = "redspan.retry_after_ms"
+DEPTH_SOURCE: Final = "redspan.depth.source"
 PAIRING: Final = "redspan.pairing"
 TRACE_ID_ORIGINAL: Final = "redspan.trace_id.original"
 SCHEDULED_MS: Final = "redspan.scheduled_ms"
@@ -78,6 +84,8 @@ LATE_MS: Final = "redspan.scheduled.late_ms"
 SAMPLING_REASON: Final = "redspan.sampling.reason"
 PAYLOAD: Final = "redspan.payload."
 """And the path, of content that the settings allow."""
+
+Facts: TypeAlias = dict[str, Value]
 
 Naming: TypeAlias = Literal["queue", "semconv"]
 """``spans.naming``: ``queue.enqueue``, or ``enqueue orders`` as the semantic conventions want it."""
@@ -96,6 +104,10 @@ _VERBS: Final[Mapping[str, tuple[str, str]]] = {
     Operation.RESUME.value: ("resume", ""),
     Operation.DRAIN.value: ("drain", ""),
     Operation.PEEK.value: ("peek", ""),
+    Operation.CANCEL.value: ("cancel", ""),
+    Operation.ACK.value: ("ack", "settle"),
+    Operation.WORKER_STARTED.value: ("started", ""),
+    Operation.WORKER_SHUTDOWN.value: ("shutdown", ""),
 }
 """Operation -> ``messaging.operation.name`` and ``messaging.operation.type``."""
 
@@ -200,6 +212,16 @@ def variable(span: Span) -> dict[str, Value]:
     if span.facts:
         rendered.update(span.facts)
     return rendered
+
+
+def worker(home: Home) -> Facts:
+    """Who a worker is, as far as its name says."""
+    facts: Facts = {WORKER_ID: home.name}
+    if home.host:
+        facts[WORKER_HOST] = home.host
+    if home.pid:
+        facts[WORKER_PID] = home.pid
+    return facts
 
 
 def _enqueued(fields: Fields, rendered: dict[str, Value]) -> None:

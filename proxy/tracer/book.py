@@ -16,6 +16,8 @@ from proxy.events import Carry, Connection, JobEvent, digest
 from proxy.frameworks.base import Fields, Framework
 from proxy.tracer import attributes as a
 from proxy.tracer.content import Content
+from proxy.tracer.crew import Crew
+from proxy.tracer.happened import Happened
 from proxy.tracer.index import Index
 from proxy.tracer.jobs import Delivery, Description, Job, JobKey, Jobs, Status
 from proxy.tracer.measures import Measures
@@ -51,6 +53,10 @@ class Policy(msgspec.Struct, frozen=True):
     """Jobs that are kept to be shown, whether they go on or not."""
     indexed_bytes: int = 16 * 2**20
     """Bytes that these may take."""
+    health: bool = False
+    """Spans of workers that come and go, too."""
+    timeouts: Mapping[str, int] = {}
+    """ns after which an attempt counts as timed out, by framework; frameworks without have none."""
 
 
 class Seen(msgspec.Struct, gc=False):
@@ -128,6 +134,17 @@ class Book:
         """Of jobs that nobody has queued or taken yet, as far as is known here."""
         self._expected: Final[OrderedDict[tuple[str, int, str, bytes], Link]] = OrderedDict()
         self.index: Final = Index(policy.indexed, policy.indexed_bytes)
+        self.crew: Final = Crew()
+        self.taken: Final[deque[tuple[int, Job, Delivery]]] = deque()
+        """Deliveries that somebody has taken from their holder, and until when he may put them anywhere."""
+        self.timed: Final[dict[int, OrderedDict[int, tuple[Job, Delivery]]]] = {}
+        """Deliveries that may time out, by how long they may take, in the order in which they will."""
+        self.throttled: Final[OrderedDict[tuple[int, int], tuple[int, int]]] = OrderedDict()
+        """By connection: since when its client was told to wait, ns, and for how long, ms."""
+        self.paused: Final[OrderedDict[tuple[str, int, str, bytes], None]] = OrderedDict()
+        """Keys of queues that are."""
+        self.happened: list[Happened] | None = None
+        """What happened to jobs since that was last taken; None: nobody listens."""
         self.spans: list[Span] = []
         """Finished since they were last taken."""
 
@@ -184,6 +201,10 @@ class Book:
         if delivery.open:
             delivery.open = False
             self.measures.flight(label(delivery.facts), -int(delivery.counted))
+            if delivery.holder is not None:
+                self.crew.done(delivery.holder, delivery)
+            if delivery.timeout:
+                self.timed[delivery.timeout].pop(id(delivery), None)
         if delivery.handle is not None:
             self.handles.pop(delivery.handle, None)
             delivery.handle = None
@@ -202,8 +223,11 @@ class Book:
 
     def begin(self, seen: Seen) -> SpanContext:
         """A new trace, in which nobody has a span yet."""
+        return self.root(seen.event.queue, seen.event.key)
+
+    def root(self, queue: str, key: bytes) -> SpanContext:
         trace_id = self.ids.trace_id()
-        state = self.rates.sampler(seen.event.queue, seen.event.key)(trace_id)
+        state = self.rates.sampler(queue, key)(trace_id)
         return SpanContext(trace_id, b"", RANDOM if state is None else RANDOM | SAMPLED, state or b"")
 
     def name_client(self, seen: Seen, span: Span) -> None:
@@ -224,7 +248,7 @@ class Book:
         waited = max(0, dequeue.end - since)
         dequeue.facts[a.WAIT_MS], dequeue.facts[a.WAIT_SOURCE] = waited / 1e6, source
         if first:
-            self.measures.waited(label(dequeue.job), waited)
+            self.measures.waited(label(dequeue.job), waited, dequeue.trace_id if dequeue.sampled else b"")
 
     def drop(self, job: Job, delivery: Delivery) -> None:
         """It was none."""

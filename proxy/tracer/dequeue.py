@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from proxy.context.traceparent import SpanContext
 from proxy.events import Op, Outcome, Verdict
 from proxy.frameworks.base import End
 from proxy.tracer import attributes as a
 from proxy.tracer.book import HOLD, KEY_LIMIT, Book, Seen, label
+from proxy.tracer.happened import LOST, STARTED, by_span
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
 from proxy.tracer.note import has_own_id, note
-from proxy.tracer.settle import taken_over
+from proxy.tracer.settle import removed, taken_over
+from proxy.tracer.shifts import takes
 from proxy.tracer.span import Kind, Link, Operation, Span, Value
+from proxy.tracer.trouble import given_to_another
 
 
 def claim(book: Book, seen: Seen) -> None:
@@ -25,6 +30,7 @@ def claim(book: Book, seen: Seen) -> None:
     if event.done < stay.due:
         job.waiting.remove(stay)
         job.status = Status.CANCELLED
+        removed(book, job, seen, stay)
         return
     dequeue(book, seen)
 
@@ -34,6 +40,8 @@ def dequeue(book: Book, seen: Seen) -> None:
     job, _ = book.job(seen, Status.RUNNING)
     if framework.exclusive:
         taken_over(book, job, seen)
+    elif book.taken:
+        given_to_another(book, job)
     carried = book.recover(seen)
     stored = carried.context
     waiting = _stay(job, stored, own=has_own_id(seen))
@@ -111,6 +119,8 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
         span.error = span.facts[a.OUTCOME] = "undelivered"
         book.close(delivery)
         job.status = Status.LOST
+        if book.happened is not None:
+            book.happened.append(by_span(LOST, job, span, span.end))
     else:
         job.delivered(delivery)
         if job.overfull:
@@ -119,6 +129,14 @@ def _give(book: Book, job: Job, delivery: Delivery, span: Span, *, undelivered: 
         delivery.open = delivery.framework.end is not End.NONE and delivery.verdict is not Verdict.UNKNOWN
         delivery.counted = delivery.open and _sure_to_end(delivery)
         book.measures.flight(label(span.job), int(delivery.counted))
+        if book.happened is not None and delivery.begun:
+            book.happened.append(by_span(STARTED, job, span, span.end))
+        if delivery.worker:
+            takes(book, job, delivery)
+        timeout = book.policy.timeouts.get(span.job.framework, 0) if book.policy.timeouts else 0
+        if timeout and delivery.open:
+            delivery.timeout = timeout
+            book.timed.setdefault(timeout, OrderedDict())[id(delivery)] = (job, delivery)
         if delivery.framework.end is End.NEXT_POP:
             book.popped.setdefault(delivery.conn, []).append((job, delivery))
     book.note(job, span)
@@ -151,8 +169,11 @@ def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | Non
     queue = label(span.job)
     depth = book.measures.depth.get(queue)
     if depth:
-        book.measures.depth_is(queue, depth - 1)
+        asked = queue in book.measures.asked
+        book.measures.depth_is(queue, depth - 1, asked=asked)
         span.facts[a.DEPTH] = depth - 1
+        if asked:
+            span.facts[a.DEPTH_SOURCE] = "llen"
     if waiting is not None:
         span.start = max(span.start, min(waiting.since, span.end))
         ready = max(waiting.since, min(waiting.due, span.end))

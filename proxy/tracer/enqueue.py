@@ -6,16 +6,21 @@ from proxy.context.traceparent import SpanContext, unpack
 from proxy.events import Carry, JobEvent, Op, Outcome, Verdict
 from proxy.tracer import attributes as a
 from proxy.tracer.book import Book, Seen, label
+from proxy.tracer.happened import ENQUEUED, by_span
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
 from proxy.tracer.note import has_own_id, note
+from proxy.tracer.queues import waited
 from proxy.tracer.reference import tell
 from proxy.tracer.settle import given_back
 from proxy.tracer.span import Kind, Link, Operation, Span
+from proxy.tracer.trouble import given_to_another
 
 
 def enqueue(book: Book, seen: Seen) -> None:
     event = seen.event
     before = book.known(seen)
+    if before is not None and book.taken:
+        given_to_another(book, before)
     late = None if before is None else _late(before, event)
     named = before is not None and _named(before, seen, late)
     span, context = _span(book, seen)
@@ -41,6 +46,7 @@ def enqueue(book: Book, seen: Seen) -> None:
         if job.description is not None and has_own_id(seen):
             tell(book, seen, job, late, job.description)
         book.note(job, span)
+        _tell(book, job, span, event)
         _pair(book, job, late, span, seen)
         return
     stay = _moved(book, job, span, event)
@@ -49,8 +55,9 @@ def enqueue(book: Book, seen: Seen) -> None:
     job.status = Status.ENQUEUED
     aside = 0 if stay is None or not stay.since else max(0, event.at - stay.since)
     book.note(job, span)
+    _tell(book, job, span, event)
     links = span.links if stay is None else (*stay.links, *span.links)
-    job.enqueued(Waiting(context, event.done, links, before=aside), named=named)
+    job.enqueued(Waiting(context, event.done, links, queue=event.queue, before=aside), named=named)
     if event.number >= 0 and event.op is Op.ENQUEUE:
         book.measures.depth_is(label(span.job), event.number)
 
@@ -83,7 +90,15 @@ def schedule(book: Book, seen: Seen) -> None:
         _again(book, job, seen, span)
     job.status = Status.SCHEDULED
     book.note(job, span)
-    job.enqueued(Waiting(context, event.done, span.links, scheduled=True, key=event.key, due=due), named=named)
+    _tell(book, job, span, event)
+    job.enqueued(
+        Waiting(context, event.done, span.links, scheduled=True, key=event.key, due=due, queue=event.queue), named=named
+    )
+
+
+def _tell(book: Book, job: Job, span: Span, event: JobEvent) -> None:
+    if book.happened is not None:
+        book.happened.append(by_span(ENQUEUED, job, span, event.done))
 
 
 def _named(job: Job, seen: Seen, late: Delivery | None) -> bool:
@@ -181,6 +196,8 @@ def _describe_enqueue(book: Book, seen: Seen, span: Span) -> None:
         span.facts[a.BATCH_COUNT] = event.batch
     if event.outcome is Outcome.UNKNOWN:
         span.facts[a.OUTCOME] = "unknown"
+    if book.throttled:
+        waited(book, seen, span)
     book.name_client(seen, span)
 
 

@@ -11,7 +11,8 @@ dequeue    by DEQUEUE; where nothing is known of the enqueue yet, it is held for
 process    by what ends the delivery: ACK, SETTLE, RETRY, RECLAIM, NEXT_POP; or, without a processing list, by OUTCOME,
            DEAD_LETTER or the push of the retry; or `HOLD` after OVER.  Never by expiry: an end that nobody saw is not
            made up.
-purge      by PURGE
+others     by what was done to a whole queue (`queues`), to a job that waits (`settle.removed`), too late
+           (`trouble.too_late`); and by workers that come and go (`shifts`)
 ========== ===============================================================================================
 """
 
@@ -23,18 +24,19 @@ from typing import Final
 from proxy.context.carry import Carrier
 from proxy.context.sampling import Rates
 from proxy.context.traceparent import unpack
-from proxy.events import Connection, JobEvent, Op, Record, Verdict
+from proxy.events import Connection, JobEvent, Op, Record
 from proxy.frameworks.base import Framework
-from proxy.tracer import attributes as a
-from proxy.tracer import settle
-from proxy.tracer.book import HOLD, Book, Policy, Seen, label
+from proxy.tracer import queues, settle, shifts, trouble
+from proxy.tracer.book import HOLD, Book, Policy, Seen
+from proxy.tracer.crew import Crew
 from proxy.tracer.dequeue import claim, dequeue
 from proxy.tracer.enqueue import enqueue, schedule
+from proxy.tracer.happened import Happened
 from proxy.tracer.index import Index
 from proxy.tracer.jobs import Status, Waiting
 from proxy.tracer.measures import Measures
 from proxy.tracer.reference import complete, describe, forget_descriptions
-from proxy.tracer.span import Kind, Operation, Span
+from proxy.tracer.span import Span
 
 
 class Lifecycle:
@@ -60,12 +62,15 @@ class Lifecycle:
     def gap(self, worker: int, count: int) -> None:
         """``count`` records of this worker were lost."""
         self._book.measures.lost_events += count
+        # What was lost may have been where it went.
+        trouble.lost(self._book, None)
 
     def worker_gone(self, worker: int, now: int) -> list[Span]:
         """A relay worker has died, and its connections with it."""
         for conn in [conn for conn in self._book.connections if conn[0] == worker]:
             settle.next_pop(self._book, conn, now, None)
             del self._book.connections[conn]
+            self._book.crew.closed(conn, now)
         return self._finished()
 
     def tick(self, now: int) -> list[Span]:
@@ -75,6 +80,11 @@ class Lifecycle:
         while book.held and not now < book.held[0][0] <= now + HOLD:
             book.release(book.held.popleft()[1])
         settle.in_silence(book, now)
+        if book.taken:
+            trouble.lost(book, now)
+        if book.timed:
+            trouble.timed_out(book, now)
+        shifts.leave(book, now)
         for job in book.jobs.expired(now):
             book.index.expired(job)
             book.forget(job)
@@ -86,7 +96,24 @@ class Lifecycle:
         while self._book.held:
             self._book.release(self._book.held.popleft()[1])
         settle.in_silence(self._book, None)
+        trouble.lost(self._book, None)
         return self._finished()
+
+    def listen(self) -> None:
+        """From now on note what happens to jobs."""
+        if self._book.happened is None:
+            self._book.happened = []
+
+    def happened(self) -> list[Happened]:
+        """What has happened since the last time; nothing where nobody listens."""
+        if not self._book.happened:
+            return []
+        happened, self._book.happened = self._book.happened, []
+        return happened
+
+    @property
+    def crew(self) -> Crew:
+        return self._book.crew
 
     def _finished(self) -> list[Span]:
         spans, self._book.spans = self._book.spans, []
@@ -110,6 +137,8 @@ class Lifecycle:
                 seen.service = book.policy.services.get(connection.listener, "")
             seen.content = book.policy.content.of(event.framework, event.queue, event.value)
             complete(book, seen)
+            if event.worker:
+                shifts.heard(book, seen)
             handler(book, seen)
             if seen.job is not None and book.policy.indexed:
                 book.index.heard(seen.job, event, seen.fields)
@@ -121,6 +150,8 @@ class Lifecycle:
         else:
             settle.next_pop(self._book, conn, record.at, None)
             self._book.connections.pop(conn, None)
+            self._book.crew.closed(conn, record.at)
+            self._book.throttled.pop(conn, None)
 
 
 def _move(book: Book, seen: Seen) -> None:
@@ -148,18 +179,6 @@ def _heard(book: Book, seen: Seen) -> None:
         book.known(seen)
 
 
-def _purge(book: Book, seen: Seen) -> None:
-    span = seen.span(Operation.PURGE, Kind.CLIENT, book.begin(seen), book.ids.span_id())
-    depth = book.measures.depth.get(label(span.job))
-    if depth is not None:
-        span.facts[a.PURGED] = depth
-        book.measures.depth_is(label(span.job), 0)
-    if seen.event.verdict is Verdict.UNKNOWN:
-        span.facts[a.OUTCOME] = "unknown"
-    book.name_client(seen, span)
-    book.spans.append(span)
-
-
 _HANDLERS: Final[dict[Op, Callable[[Book, Seen], None]]] = {
     Op.ENQUEUE: enqueue,
     Op.SCHEDULE: schedule,
@@ -177,5 +196,10 @@ _HANDLERS: Final[dict[Op, Callable[[Book, Seen], None]]] = {
     Op.RETRY: settle.retry,
     Op.MOVE: _move,
     Op.HEARTBEAT: _heard,
-    Op.PURGE: _purge,
+    Op.PURGE: queues.purge,
+    Op.DRAIN: queues.purge,
+    Op.PAUSE: queues.pause,
+    Op.RESUME: queues.resume,
+    Op.PEEK: queues.peek,
+    Op.THROTTLE: queues.throttle,
 }

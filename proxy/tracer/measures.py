@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 
 BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 300.0)
@@ -17,18 +18,24 @@ _RECENT: Final = 200
 
 
 class Histogram:
-    __slots__ = ("counts", "recent", "total")
+    __slots__ = ("counts", "exemplars", "recent", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
         self.recent: deque[float] = deque(maxlen=_RECENT)
         """The latest ones, seconds."""
+        self.exemplars: dict[int, tuple[bytes, float]] = {}
+        """Of each bucket the latest trace that is recorded, and how long it was there."""
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
+    def observe(self, seconds: float, trace_id: bytes = b"") -> None:
+        """``trace_id``: of a trace that shows it; empty where none is recorded."""
+        bucket = bisect_left(BOUNDS, seconds)
+        self.counts[bucket] += 1
         self.total += seconds
         self.recent.append(seconds)
+        if trace_id:
+            self.exemplars[bucket] = (trace_id, seconds)
 
 
 class Measures:
@@ -39,6 +46,12 @@ class Measures:
         self.process: dict[Label, Histogram] = {}
         self.in_flight: dict[Label, int] = {}
         self.depth: dict[Label, int] = {}
+        self.age: dict[Label, float] = {}
+        """How long the job that was delivered last had waited, seconds."""
+        self.asked: set[Label] = set()
+        """Queues whose depth was known last because somebody asked Redis for it."""
+        self.troubles: dict[tuple[str, str, str], int] = {}
+        """By framework, queue and what went wrong."""
         self.evicted = 0
         """Jobs forgotten because there were too many."""
         self.orphans = 0
@@ -46,22 +59,36 @@ class Measures:
         self.lost_events = 0
         """Records missing between batches."""
 
-    def _label(self, known: dict[Label, Histogram] | dict[Label, int], label: Label) -> Label:
+    def _label(self, known: Mapping[Label, object], label: Label) -> Label:
         return label if label in known or len(known) < _LABELS else (label[0], "other")
 
     def _histogram(self, known: dict[Label, Histogram], label: Label) -> Histogram:
         found = known.get(label)
         return known.setdefault(self._label(known, label), Histogram()) if found is None else found
 
-    def waited(self, label: Label, ns: int) -> None:
-        self._histogram(self.wait, label).observe(ns / 1e9)
+    def waited(self, label: Label, ns: int, trace_id: bytes) -> None:
+        seconds = ns / 1e9
+        self.age[self._label(self.age, label)] = seconds
+        self._histogram(self.wait, label).observe(seconds, trace_id)
 
-    def processed(self, label: Label, ns: int) -> None:
-        self._histogram(self.process, label).observe(ns / 1e9)
+    def processed(self, label: Label, ns: int, trace_id: bytes) -> None:
+        self._histogram(self.process, label).observe(ns / 1e9, trace_id)
+
+    def trouble(self, label: Label, what: str) -> None:
+        if (*label, what) not in self.troubles and len(self.troubles) >= _LABELS:
+            label = (label[0], "other")
+        key = (*label, what)
+        self.troubles[key] = self.troubles.get(key, 0) + 1
 
     def flight(self, label: Label, change: int) -> None:
         label = self._label(self.in_flight, label)
         self.in_flight[label] = max(0, self.in_flight.get(label, 0) + change)
 
-    def depth_is(self, label: Label, depth: int) -> None:
-        self.depth[self._label(self.depth, label)] = depth
+    def depth_is(self, label: Label, depth: int, *, asked: bool = False) -> None:
+        """``asked``: somebody asked Redis for it."""
+        label = self._label(self.depth, label)
+        self.depth[label] = depth
+        if asked:
+            self.asked.add(label)
+        else:
+            self.asked.discard(label)

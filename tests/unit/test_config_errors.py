@@ -132,7 +132,8 @@ class TestProblems:
             (
                 "endpoint: x",
                 "endpoint",
-                "a known key, found endpoint (there are listeners, relay, frameworks, tracing, index, admin, log)",
+                "a known key, found endpoint "
+                "(there are listeners, relay, frameworks, tracing, index, events, admin, log)",
             ),
         ],
     )

@@ -1,4 +1,4 @@
-"""Jobs that name their trace elsewhere than in a W3C context in their slot: by ids at paths, in B3, in Datadog's headers."""
+"""Jobs that name their trace elsewhere than in a W3C context in their slot: by ids at paths, in other headers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.context import bare, baggage
+from proxy.context import baggage, bare
 from proxy.context.begun import BegunSlot
 from proxy.context.carry import Carried, Carrier
 from proxy.context.derive import Deriver
@@ -45,7 +45,9 @@ def test_a_trace_id_in_whatever_form(text: str) -> None:
     assert bare.otherwise(text) == ("" if text == T else text)
 
 
-@pytest.mark.parametrize("text", ["", "0" * 32, T.upper(), T[:-1], f"{UUID}0", "trace-1", "00000000-0000-0000-0000-" + "0" * 12])
+@pytest.mark.parametrize(
+    "text", ["", "0" * 32, T.upper(), T[:-1], f"{UUID}0", "trace-1", "00000000-0000-0000-0000-" + "0" * 12]
+)
 def test_what_is_no_trace_id(text: str) -> None:
     assert bare.trace_id(text) is None
     assert bare.otherwise(text) == ""
@@ -193,7 +195,7 @@ def test_a_slot_inside_of_objects_that_are_there(make: Any) -> None:
 
 
 def test_baggage_of_w3c() -> None:
-    header = "user=ada%20l, n=1;ttl=30 ,bad, =x, sp ace=1, q=\"no\", long=" + "x" * 257
+    header = 'user=ada%20l, n=1;ttl=30 ,bad, =x, sp ace=1, q="no", long=' + "x" * 257
     assert baggage.parse(header) == {"user": "ada l", "n": "1"}
     assert len(baggage.parse(",".join(f"k{n}=v" for n in range(50)))) == baggage.ENTRIES
 

@@ -1,4 +1,4 @@
-"""Jobs that bring a context in another form than W3C's, on the wire: what reaches Redis, and whose child each span is."""
+"""Jobs that bring a context in another form than W3C's: what reaches Redis, and whose child each span is."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ def test_deleted_when_done_or_while_it_waits() -> None:
     horse << :1
     """
     assert play(ENQUEUE + POP + READ + START + gone, rq()).tree() == ONE
-    assert play(ENQUEUE + gone, rq()).tree() == "queue.enqueue PRODUCER mails"
+    assert play(ENQUEUE + gone, rq()).tree() == "queue.enqueue PRODUCER mails\n  queue.cancel CLIENT mails"
 
 
 def test_observed_without_writing() -> None:
