@@ -134,6 +134,8 @@ class Book:
         """Of jobs that nobody has queued or taken yet, as far as is known here."""
         self._expected: Final[OrderedDict[tuple[str, int, str, bytes], Link]] = OrderedDict()
         self.index: Final = Index(policy.indexed, policy.indexed_bytes)
+        self.gaps = 0
+        """How often something was lost of what the relay had to say."""
         self.crew: Final = Crew()
         self.taken: Final[deque[tuple[int, Job, Delivery]]] = deque()
         """Deliveries that somebody has taken from their holder, and until when he may put them anywhere."""

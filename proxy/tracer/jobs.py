@@ -120,6 +120,8 @@ class Delivery(msgspec.Struct, gc=False):
     """ns after which it counts as timed out; 0: never."""
     said: int = 0
     """How often somebody has put the job on the completed or the dead letter list."""
+    gaps: int = 0
+    """`proxy.tracer.book.Book.gaps` when it began."""
     taken: bool = False
     """Somebody else took it from its holder."""
     over: int = 0

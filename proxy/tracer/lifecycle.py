@@ -62,6 +62,7 @@ class Lifecycle:
     def gap(self, worker: int, count: int) -> None:
         """``count`` records of this worker were lost."""
         self._book.measures.lost_events += count
+        self._book.gaps += 1
         # What was lost may have been where it went.
         trouble.lost(self._book, None)
 
@@ -137,7 +138,7 @@ class Lifecycle:
                 seen.service = book.policy.services.get(connection.listener, "")
             seen.content = book.policy.content.of(event.framework, event.queue, event.value)
             complete(book, seen)
-            if event.worker:
+            if event.worker and event.op in shifts.NAMING:
                 shifts.heard(book, seen)
             handler(book, seen)
             if seen.job is not None and book.policy.indexed:

@@ -204,7 +204,8 @@ def ack(book: Book, seen: Seen) -> None:
     if not event.number:
         delivery.verdict, delivery.error = Verdict.FAILURE, "ack_lost"
     elif delivery.verdict is Verdict.NONE:
-        delivery.verdict = seen.framework.acked
+        # Where something was lost, that may have been how it ended.
+        delivery.verdict = seen.framework.acked if delivery.gaps == book.gaps else Verdict.UNKNOWN
         delivery.error = "poison" if delivery.verdict is Verdict.FAILURE else ""
     end(book, job, delivery, event.done)
 

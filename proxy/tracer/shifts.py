@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.context.traceparent import SpanContext
+from proxy.events import Op
 from proxy.frameworks.base import Fields
 from proxy.tracer import attributes as a
 from proxy.tracer.book import Book, Seen
@@ -11,9 +14,11 @@ from proxy.tracer.home import home
 from proxy.tracer.jobs import Delivery, Job
 from proxy.tracer.span import JobFacts, Kind, Link, Operation, Span, SpanEvent
 
-_LINKS = 100
+NAMING: Final = (Op.DEQUEUE, Op.HEARTBEAT)
+"""What a worker does by a connection that it keeps; a job may report its start and its end by one of its own."""
+_LINKS: Final = 100
 """Jobs in hand that a worker's last span is linked to."""
-_NAMED = 20
+_NAMED: Final = 20
 """Of these, whose ids it shows."""
 
 

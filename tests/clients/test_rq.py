@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import redis
-from rq import Queue
+from rq import Queue, suspension
 
 from tests.clients.apps import rq_tasks
 from tests.clients.traces import assert_parents_are_exported, by_trace
@@ -167,3 +167,21 @@ def test_worker_and_sidecar_are_told_to_end_at_once(
     assert (ran.trace_id, ran.parent_id) == (dequeue.trace_id, dequeue.span_id)
     assert ran.attributes["job.status"] == "success"
     assert ran.duration >= 2e9
+
+
+def test_suspended_workers_go_on_when_they_are_told_to(
+    start_sidecar: StartSidecar, receiver: Receiver, tmp_path: Path
+) -> None:
+    sidecar = start_sidecar(tracing(receiver))
+    with redis.Redis.from_url(sidecar.url) as client:
+        suspension.suspend(client)
+        with worker(sidecar.url, tmp_path):
+            receiver.wait_for_span("queue.pause")
+            job = Queue("mails", connection=client).enqueue(rq_tasks.add, 1, 2)
+            suspension.resume(client)
+            receiver.wait_for_span("job.process")
+        assert job.return_value(refresh=True) == 3
+    assert [span.attributes["redspan.key"] for span in receiver.named("queue.pause")] == ["rq:suspended"]
+    resume, process = receiver.wait_for_span("queue.resume"), receiver.wait_for_span("job.process")
+    assert resume.end < process.start
+    quiet(sidecar)

@@ -13,6 +13,8 @@ from tests.unit.settings import RATE, SEED, Write, problems
 
 KNOWN = ", ".join(field.encode_name for field in msgspec.structs.fields(Frameworks))
 
+SECTIONS = "listeners, relay, frameworks, tracing, index, events, admin, log"
+
 
 class TestProblems:
     def test_all_at_once_from_every_source(self, write: Write) -> None:
@@ -132,8 +134,7 @@ class TestProblems:
             (
                 "endpoint: x",
                 "endpoint",
-                "a known key, found endpoint "
-                "(there are listeners, relay, frameworks, tracing, index, events, admin, log)",
+                f"a known key, found endpoint (there are {SECTIONS})",
             ),
         ],
     )

@@ -214,3 +214,11 @@ def test_the_depth_that_somebody_asked_for() -> None:
     assert (dequeued.facts[a.DEPTH], dequeued.facts[a.DEPTH_SOURCE]) == (4, "llen")
     (peeked,) = run(life, event(Op.PEEK, 2, value=b""))
     assert peeked.operation == "queue.peek"
+
+
+def test_a_process_of_its_own_that_reports_a_job_is_no_worker_that_goes() -> None:
+    """RQ's work horse is one, with a connection of its own."""
+    life = lifecycle(policy={"health": True})
+    run(life, enqueue(0), dequeue(1), event(Op.START, 2, conn=7, worker="w"), ack(3))
+    run(life, Connection(0, 7, START + 4 * MS, False, "l", "", ""))
+    assert tick(life, 60 * S) == []
