@@ -184,6 +184,8 @@ class RelationSettings(Section, frozen=True):
 class Spans(Section, frozen=True):
     """What spans look like, and of what there are some."""
 
+    batch: Literal["jobs", "links"] = "jobs"
+    """For a command with several jobs: a span for each, or besides these one that is linked to them."""
     health: bool = False
     """Also of workers that come and go, and of commands that only look at a queue."""
 

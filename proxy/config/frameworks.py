@@ -22,6 +22,7 @@ from proxy.config.values import (
     Prefix,
     Section,
     SlotPath,
+    Template,
     Text,
     Wait,
     dotted,
@@ -70,8 +71,8 @@ class JobPaths(FrameworkSettings, frozen=True):
     """Its priority."""
     tenant: OptionalPath = ""
     """On whose behalf it runs."""
-    correlation_id: OptionalPath = ""
-    """The business operation that it belongs to."""
+    correlation_id: Template = ""
+    """The business operation that it belongs to: a path, or a text with paths in it, such as ``order-{order_id}``."""
     idempotency_key: OptionalPath = ""
     """What keeps it from being done twice."""
     parent_id: OptionalPath = ""

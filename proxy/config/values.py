@@ -135,6 +135,16 @@ def _read_optional_path(value: object) -> str:
     return "" if value == "" else _read_path(value)
 
 
+def _read_template(value: object) -> str:
+    text = _read_text(value)
+    if "{" not in text and "}" not in text:
+        return _read_optional_path(text)
+    if not TEMPLATE.fullmatch(text):
+        raise ValueError("paths stand in braces")
+    return text
+
+
+TEMPLATE: Final = re.compile(r"[^{}]*(?:\{[^{}.]+(?:\.[^{}.]+)*\}[^{}]*)+")
 _PLACE: Final = re.compile(
     r"arguments? [1-9]\d{0,3}|reply(?: (?:[1-9]\d{0,3}|\*)(?:\.(?:[1-9]\d{0,3}|\*))*)?", re.ASCII
 )
@@ -246,6 +256,14 @@ SlotPath: TypeAlias = Annotated[
 Path: TypeAlias = Annotated[str, Kind("a dotted path, such as meta.tenant", _read_path, text=True)]
 OptionalPath: TypeAlias = Annotated[
     str, Kind("a dotted path, such as meta.tenant, or nothing", _read_optional_path, text=True)
+]
+Template: TypeAlias = Annotated[
+    str,
+    Kind(
+        "a dotted path, such as meta.order, or a text with paths in it, such as order-{meta.order}, or nothing",
+        _read_template,
+        text=True,
+    ),
 ]
 OptionalGlob: TypeAlias = Annotated[str, Kind("a glob, such as orders:*, or nothing", _read_text, text=True)]
 Text: TypeAlias = Annotated[str, TEXT]

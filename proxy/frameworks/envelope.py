@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -27,11 +28,15 @@ class Envelope:
         named += (paths.trace_id, paths.span_id, paths.parent_span_id, paths.traceparent, paths.slot)
         self.names_trace = bool(paths.trace_id or paths.traceparent)
         """A job may say elsewhere than in its slot which trace it belongs to."""
+        self._correlation = _TEMPLATE.split(paths.correlation_id) if "{" in paths.correlation_id else []
+        named += self._correlation[1::2]
         self.heads = frozenset(path.partition(".")[0] for path in (*paths.identity, *named) if path)
         """Top-level names that anything is read of."""
         self._path = paths.slot.split(".")
         self._readers = [
-            (name, path, "." in path, read) for name, read in _READERS.items() if (path := getattr(paths, name))
+            (name, path, "." in path, read)
+            for name, read in _READERS.items()
+            if (path := getattr(paths, name)) and not (self._correlation and name == "correlation_id")
         ]
 
     def identity(self, job: Mapping[str, object]) -> Identity | None:
@@ -72,9 +77,18 @@ class Envelope:
             value = at(job, path) if deep else job.get(path)
             if value is not None:
                 found[name] = read(value)
+        if self._correlation:
+            found["correlation_id"] = self._correlated(job)
         return Fields(**found)
 
+    def _correlated(self, job: Mapping[str, object]) -> str:
+        """Nothing, where the job does not have all that it is made of."""
+        texts, paths = self._correlation[::2], self._correlation[1::2]
+        found = [text(at(job, path)) for path in paths]
+        return "".join(part for pair in zip(texts, [*found, ""], strict=True) for part in pair) if all(found) else ""
 
+
+_TEMPLATE: Final = re.compile(r"\{([^{}]+)\}")
 _READERS: Final[Mapping[str, Callable[[object], Any]]] = {
     "id": text,
     "type": text,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from proxy import __version__, assembly
-from proxy.config import Collector, FrameworkSettings, Settings, Tracing
+from proxy.config import Collector, FrameworkSettings, JobPaths, Settings, Tracing
 from proxy.config.values import dotted
 from proxy.tracer.book import Policy
 from proxy.tracer.content import Allowed, Content
@@ -43,6 +43,12 @@ def policy(settings: Settings) -> Policy:
         max_age=int(settings.tracing.relation.max_age * 1e9),
         linked=frozenset(name for name, section in sections.items() if section.relation == "link"),
         without_process=frozenset(name for name, section in sections.items() if not section.process_span),
+        related=frozenset(
+            name
+            for name, one in sections.items()
+            if isinstance(one, JobPaths) and (one.parent_id or one.depends_on or one.batch_id)
+        ),
+        batches=settings.tracing.spans.batch == "links",
         health=settings.tracing.spans.health,
         timeouts={name: int(section.timeout * 1e9) for name, section in sections.items() if section.timeout},
         indexed=settings.index.jobs,

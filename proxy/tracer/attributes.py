@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from proxy.frameworks.base import Fields
 from proxy.tracer.home import Home
 from proxy.tracer.span import Operation, Span, Value
+from proxy.tracer.when import utc
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 
@@ -40,6 +41,10 @@ STATUS: Final = "job.status"
 JOB_ERROR: Final = "job.error"
 DURATION_MS: Final = "job.duration_ms"
 WORKER_ID: Final = "worker.id"
+PARENT_ID: Final = "job.parent_id"
+DEPENDS_ON: Final = "job.depends_on"
+BATCH_ID: Final = "job.batch_id"
+SCHEDULED_AT: Final = "job.scheduled_at"
 
 # OpenTelemetry's
 MESSAGING_SYSTEM: Final = "messaging.system"
@@ -203,6 +208,8 @@ def variable(span: Span) -> dict[str, Value]:
         _enqueued(fields, rendered)
     elif operation is _PROCESS:
         _processed(fields, rendered)
+    if fields.parent_id or fields.depends_on or fields.batch_id or fields.scheduled_at:
+        _related(fields, rendered)
     if fields.trace_id:
         rendered[TRACE_ID_ORIGINAL] = fields.trace_id
     if job.content:
@@ -212,6 +219,18 @@ def variable(span: Span) -> dict[str, Value]:
     if span.facts:
         rendered.update(span.facts)
     return rendered
+
+
+def _related(fields: Fields, rendered: dict[str, Value]) -> None:
+    if fields.parent_id:
+        rendered[PARENT_ID] = fields.parent_id
+    if fields.depends_on:
+        rendered[DEPENDS_ON] = ",".join(fields.depends_on)
+    if fields.batch_id:
+        rendered[BATCH_ID] = fields.batch_id
+    due = utc(fields.scheduled_at)
+    if due:
+        rendered[SCHEDULED_AT] = due
 
 
 def worker(home: Home) -> Facts:

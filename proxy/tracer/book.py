@@ -53,6 +53,10 @@ class Policy(msgspec.Struct, frozen=True):
     """Jobs that are kept to be shown, whether they go on or not."""
     indexed_bytes: int = 16 * 2**20
     """Bytes that these may take."""
+    related: frozenset[str] = frozenset()
+    """Frameworks whose jobs name others."""
+    batches: bool = False
+    """A span more for a command with several jobs."""
     health: bool = False
     """Spans of workers that come and go, too."""
     timeouts: Mapping[str, int] = {}
@@ -108,6 +112,14 @@ class Seen(msgspec.Struct, gc=False):
         )
 
 
+class Batch(msgspec.Struct):
+    """A command with several jobs."""
+
+    span: Span
+    left: int
+    """Jobs that are yet to be heard of."""
+
+
 def label(facts: JobFacts) -> tuple[str, str]:
     return (facts.framework, facts.queue)
 
@@ -134,6 +146,10 @@ class Book:
         """Of jobs that nobody has queued or taken yet, as far as is known here."""
         self._expected: Final[OrderedDict[tuple[str, int, str, bytes], Link]] = OrderedDict()
         self.index: Final = Index(policy.indexed, policy.indexed_bytes)
+        self.related: Final[OrderedDict[tuple[str, int, str, str], Link]] = OrderedDict()
+        """To the span of each job, and the first one of each batch, that others may name."""
+        self.batches: Final[OrderedDict[tuple[int, int, int, bytes], Batch]] = OrderedDict()
+        """By connection, time and key."""
         self.gaps = 0
         """How often something was lost of what the relay had to say."""
         self.crew: Final = Crew()

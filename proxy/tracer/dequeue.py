@@ -12,6 +12,7 @@ from proxy.tracer.book import HOLD, KEY_LIMIT, Book, Seen, label
 from proxy.tracer.happened import LOST, STARTED, by_span
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
 from proxy.tracer.note import has_own_id, note
+from proxy.tracer.relatives import begun
 from proxy.tracer.settle import removed, taken_over
 from proxy.tracer.shifts import takes
 from proxy.tracer.span import Kind, Link, Operation, Span, Value
@@ -99,6 +100,8 @@ def dequeue(book: Book, seen: Seen) -> None:
         delivery.handle = (*job.key[:3], seen.fields.handle.encode(errors="replace"))
         book.handles[delivery.handle] = job.key
     book.expect(seen, delivery)
+    if book.policy.related:
+        begun(book, seen, Link(span.trace_id, delivery.process_id, "", span.flags))
     _give(book, job, delivery, span, undelivered=event.outcome is Outcome.UNDELIVERED)
 
 

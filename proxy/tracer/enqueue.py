@@ -11,6 +11,7 @@ from proxy.tracer.jobs import Delivery, Job, Status, Waiting
 from proxy.tracer.note import has_own_id, note
 from proxy.tracer.queues import waited
 from proxy.tracer.reference import tell
+from proxy.tracer.relatives import in_one_command, relate
 from proxy.tracer.settle import given_back
 from proxy.tracer.span import Kind, Link, Operation, Span
 from proxy.tracer.trouble import given_to_another
@@ -142,7 +143,11 @@ def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
     _describe_enqueue(book, seen, span)
     if event.outcome is not Outcome.ERROR:
         span.links += book.expected(seen)
+        if book.policy.related:
+            relate(book, seen, span)
     book.spans.append(span)
+    if event.batch > 1 and book.policy.batches and event.outcome is not Outcome.ERROR:
+        in_one_command(book, seen, span)
     return span, context
 
 
