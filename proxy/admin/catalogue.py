@@ -191,6 +191,12 @@ TRACER: Final = (
     Metric("redspan_job_process_seconds", "histogram", "From delivery to the end of the attempt.", _QUEUE),
     Metric("redspan_jobs_in_flight", "gauge", "Jobs delivered whose end was not seen yet.", _QUEUE),
     Metric(
+        "redspan_attempts_total",
+        "counter",
+        "Attempts that have ended, by type of job and what became of the job.",
+        ("framework", "queue", "type", "status"),
+    ),
+    Metric(
         "redspan_job_troubles_total",
         "counter",
         "What went wrong with jobs, besides that they failed.",

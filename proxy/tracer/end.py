@@ -28,6 +28,7 @@ def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = F
     begun = delivery.started or delivery.at
     last = max(delivery.over or at, begun)
     book.measures.processed(label(facts), last - begun, delivery.trace_id if delivery.sampled else b"")
+    book.measures.ended(label(facts), facts.fields.type, delivery.status._value_)
     if book.happened is not None and delivery.status in ENDS:
         told = by_delivery(ENDS[delivery.status], job, delivery, last, inferred=inferred)
         told.duration = last - begun

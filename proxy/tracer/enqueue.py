@@ -73,6 +73,8 @@ def schedule(book: Book, seen: Seen) -> None:
         return
     job, known = book.job(seen, Status.SCHEDULED)
     due = max(0, event.number * 1_000_000)
+    if book.taken:
+        given_to_another(book, job)
     stay, repeated = job.scheduled(), known and _is_there(job, seen)
     if stay is not None and event.outcome is not Outcome.ERROR and not repeated:
         stay.due = due

@@ -6,6 +6,7 @@ away is opened anew, so that logs can be rotated.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
@@ -61,6 +62,8 @@ class Journal:
 
     def _open(self) -> None:
         if self._to == STDOUT:
+            if sys.stdout is None:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             self._descriptor = sys.stdout.fileno()
         else:
             self._descriptor = os.open(self._to, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)

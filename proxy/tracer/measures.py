@@ -52,6 +52,8 @@ class Measures:
         """Queues whose depth was known last because somebody asked Redis for it."""
         self.troubles: dict[tuple[str, str, str], int] = {}
         """By framework, queue and what went wrong."""
+        self.attempts: dict[tuple[str, str, str, str], int] = {}
+        """By framework, queue, type of job and what became of the job; after 1,000 the rest has the type ``other``."""
         self.evicted = 0
         """Jobs forgotten because there were too many."""
         self.orphans = 0
@@ -73,6 +75,14 @@ class Measures:
 
     def processed(self, label: Label, ns: int, trace_id: bytes) -> None:
         self._histogram(self.process, label).observe(ns / 1e9, trace_id)
+
+    def ended(self, label: Label, kind: str, status: str) -> None:
+        key = (*label, kind, status)
+        count = self.attempts.get(key)
+        if count is None and len(self.attempts) >= _LABELS:
+            key = (label[0], "other", "other", status)
+            count = self.attempts.get(key)
+        self.attempts[key] = (count or 0) + 1
 
     def trouble(self, label: Label, what: str) -> None:
         if (*label, what) not in self.troubles and len(self.troubles) >= _LABELS:

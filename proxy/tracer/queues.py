@@ -9,6 +9,8 @@ from proxy.tracer.span import Kind, Operation, Span, SpanEvent
 
 _THROTTLED = 1000
 """Producers that are waiting."""
+_LATER = 5000
+"""ms after which it was not for that that an enqueue came so late."""
 _PAUSED = 1000
 """Queues that are."""
 
@@ -56,10 +58,10 @@ def throttle(book: Book, seen: Seen) -> None:
 
 def waited(book: Book, seen: Seen, span: Span) -> None:
     """Who enqueues now may have had to wait until then."""
-    told = book.throttled.pop(seen.conn, None)
-    if told is not None:
-        at, asked = told
-        facts: a.Facts = {a.THROTTLED_MS: max(0, seen.event.at - at) / 1e6}
+    at, asked = book.throttled.pop(seen.conn, (0, 0))
+    took = max(0, seen.event.at - at) / 1e6
+    if took < asked + _LATER:
+        facts: a.Facts = {a.THROTTLED_MS: took}
         if asked > 0:
             facts[a.RETRY_AFTER_MS] = asked
         span.events += (SpanEvent("queue.throttled", at, facts),)

@@ -51,7 +51,7 @@ def outcome(book: Book, seen: Seen) -> None:
         delivery.status = Status.SUCCEEDED
     else:
         delivery.error = event.error or delivery.error
-    if not delivery.dest:
+    if not delivery.dest or delivery.taken:
         end(book, job, delivery, event.done)
 
 

@@ -13,6 +13,7 @@ from proxy.tracer.book import Policy
 from proxy.tracer.crew import GRACE
 from proxy.tracer.home import Home, home
 from proxy.tracer.lifecycle import Lifecycle
+from proxy.tracer.measures import Measures
 from proxy.tracer.span import Span
 from proxy.tracer.trouble import LOST_AFTER
 from tests.frameworks import go_redis_work_queue, lists
@@ -59,6 +60,15 @@ def test_seen_again_it_is_not_lost(again: str) -> None:
     assert [span.error for span in spans if span.operation == "job.process"] == ["reclaimed"]
     assert [span.error for span in tick(life, 60 * S) if span.operation == "job.process"] == []
     assert ("job.retried", "reclaimed", False) in told(life)
+
+
+def test_a_reaper_may_give_it_up() -> None:
+    life = listening()
+    run(life, enqueue(0), dequeue(1), event(Op.RECLAIM, 10, key=WORK, queue=""))
+    (process,) = run(life, event(Op.DEAD_LETTER, 11, key=b"dead", verdict=Verdict.FAILURE))
+    assert (process.error, process.end) == ("dead_letter", START + 11 * MS)
+    assert tick(life, 60 * S) == []
+    assert told(life)[-1] == ("job.dead", "dead_letter", False)
 
 
 def test_after_a_gap_nothing_is_concluded() -> None:
@@ -112,6 +122,7 @@ def test_every_end_has_its_event() -> None:
     run(life, enqueue(20, value=b'{"id":"3"}'), event(Op.CANCEL, 21, value=b'{"id":"3"}', number=1))
     run(life, enqueue(30, value=b'{"id":"4"}'), dequeue(31, value=b'{"id":"4"}', outcome=Outcome.UNDELIVERED))
     happened = life.happened()
+    assert life.measures.attempts == {(*QUEUE, "", word): 1 for word in ("succeeded", "retrying", "dead")}
     assert [(one.job_id, one.event) for one in happened] == [
         ("1", "job.enqueued"),
         ("1", "job.started"),
@@ -197,7 +208,9 @@ def test_a_producer_that_had_to_wait() -> None:
         [("queue.throttled", START + MS, {a.THROTTLED_MS: 899.0, a.RETRY_AFTER_MS: 1000})],
         [],
     ]
-    # One who only asks has not been throttled, as far as anybody can know.
+    # Nor was one who comes much later, as far as anybody can know.
+    (late,) = run(life, asked, enqueue(10_000, value=b'{"id":"3"}'))
+    assert late.events == ()
     assert run(life, asked, Connection(0, 1, START, False, "l", "", "")) == []
 
 
@@ -222,3 +235,11 @@ def test_a_process_of_its_own_that_reports_a_job_is_no_worker_that_goes() -> Non
     run(life, enqueue(0), dequeue(1), event(Op.START, 2, conn=7, worker="w"), ack(3))
     run(life, Connection(0, 7, START + 4 * MS, False, "l", "", ""))
     assert tick(life, 60 * S) == []
+
+
+def test_types_of_jobs_are_counted_up_to_a_limit() -> None:
+    measures = Measures()
+    for number in range(3000):
+        measures.ended(QUEUE, f"type-{number}", "succeeded")
+    assert len(measures.attempts) == 1001
+    assert measures.attempts["list", "other", "other", "succeeded"] == 2000
