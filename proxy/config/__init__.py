@@ -28,6 +28,7 @@ from proxy.config.frameworks import (
     HueySettings,
     JobPaths,
     ListSettings,
+    Relation,
     RqSettings,
     ScriptEntry,
     ScriptSettings,
@@ -179,6 +180,8 @@ class RelationSettings(Section, frozen=True):
 
     max_age: Duration = 3600.0
     """An older job starts a new trace, with a link to the old."""
+    queues: dict[Name, Relation] = {}  # noqa: RUF012 - msgspec copies it
+    """In place of the framework's ``relation``, by glob of the queue's name; an exact name goes before a glob."""
 
 
 class Spans(Section, frozen=True):

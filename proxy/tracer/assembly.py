@@ -42,6 +42,7 @@ def policy(settings: Settings) -> Policy:
         inject=settings.tracing.inject,
         max_age=int(settings.tracing.relation.max_age * 1e9),
         linked=frozenset(name for name, section in sections.items() if section.relation == "link"),
+        relations=settings.tracing.relation.queues,
         without_process=frozenset(name for name, section in sections.items() if not section.process_span),
         related=frozenset(
             name

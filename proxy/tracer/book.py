@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Final
 
 import msgspec
@@ -27,6 +28,7 @@ KEY_LIMIT: Final = 1024
 """Bytes of a key that a span shows."""
 HOLD: Final = 250_000_000
 """ns that a dequeue span waits for its enqueue's event, and a process span for how it ended."""
+_QUEUES: Final = 1000
 _EXPECTED: Final = 5000
 """Jobs that are kept in mind because another one will submit them."""
 
@@ -39,6 +41,8 @@ class Policy(msgspec.Struct, frozen=True):
     """ns after which a job starts a new trace, linked to the old one."""
     linked: frozenset[str] = frozenset()
     """Frameworks with ``relation: link``."""
+    relations: Mapping[str, str] = {}
+    """``parent`` or ``link`` by name or glob of queues, whatever their framework has."""
     without_process: frozenset[str] = frozenset()
     """Frameworks with ``process_span: false``."""
     services: Mapping[str, str] = {}
@@ -146,6 +150,7 @@ class Book:
         """Of jobs that nobody has queued or taken yet, as far as is known here."""
         self._expected: Final[OrderedDict[tuple[str, int, str, bytes], Link]] = OrderedDict()
         self.index: Final = Index(policy.indexed, policy.indexed_bytes)
+        self._linked: dict[tuple[str, str], bool] = {}
         self.related: Final[OrderedDict[tuple[str, int, str, str], Link]] = OrderedDict()
         """To the span of each job, and the first one of each batch, that others may name."""
         self.batches: Final[OrderedDict[tuple[int, int, int, bytes], Batch]] = OrderedDict()
@@ -209,6 +214,20 @@ class Book:
         """To the process span of the job that said it would submit this one."""
         link = self._expected.pop(self.key(seen)[:4], None) if self._expected else None
         return () if link is None else (link,)
+
+    def linked(self, framework: str, queue: str) -> bool:
+        """A dequeue gets a trace of its own, with a link."""
+        policy = self.policy
+        if not policy.relations:
+            return framework in policy.linked
+        known = self._linked.get((framework, queue))
+        if known is None:
+            if len(self._linked) >= _QUEUES:
+                self._linked.clear()
+            fitting = (relation for glob, relation in policy.relations.items() if fnmatchcase(queue, glob))
+            relation = policy.relations.get(queue) or next(fitting, "")
+            known = self._linked[framework, queue] = relation == "link" if relation else framework in policy.linked
+        return known
 
     def forget(self, job: Job) -> None:
         for delivery in job.deliveries:

@@ -165,7 +165,7 @@ def too_old(book: Book, seen: Seen, waiting: Waiting | None) -> bool:
     since = fields.enqueued_at or (0 if fields.attempt else fields.created_at)
     if waiting is not None:
         since = waiting.since
-    return event.framework in policy.linked or bool(since and event.done - since > policy.max_age)
+    return book.linked(event.framework, event.queue) or bool(since and event.done - since > policy.max_age)
 
 
 def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | None) -> None:
