@@ -95,8 +95,8 @@ def _jobs(tracer: Tracer, reading: Reading, queues: Queues) -> None:
     for (framework, queue, what), number in measures.troubles.items():
         reading.add("redspan_job_troubles_total", (framework, queues.name(framework, queue), what), number)
     for (framework, queue, kind, status), number in measures.attempts.items():
-        labels = (framework, queues.name(framework, queue), queues.masked(kind), status)
-        reading.add("redspan_attempts_total", labels, number)
+        shown = (framework, queues.name(framework, queue), queues.masked(kind), status)
+        reading.add("redspan_attempts_total", shown, number)
     for (framework, busy), number in tracer.lifecycle.crew.count().items():
         reading.add("redspan_workers", (framework, "busy" if busy else "idle"), number)
     journal = tracer.journal
