@@ -215,18 +215,16 @@ class Book:
         link = self._expected.pop(self.key(seen)[:4], None) if self._expected else None
         return () if link is None else (link,)
 
-    def linked(self, framework: str, queue: str) -> bool:
-        """A dequeue gets a trace of its own, with a link."""
-        policy = self.policy
-        if not policy.relations:
-            return framework in policy.linked
-        known = self._linked.get((framework, queue))
+    def linked(self, event: JobEvent) -> bool:
+        """A dequeue gets a trace of its own, with a link: by `Policy.relations`, else by its framework."""
+        policy, key = self.policy, (event.framework, event.queue)
+        known = self._linked.get(key)
         if known is None:
             if len(self._linked) >= _QUEUES:
                 self._linked.clear()
-            fitting = (relation for glob, relation in policy.relations.items() if fnmatchcase(queue, glob))
-            relation = policy.relations.get(queue) or next(fitting, "")
-            known = self._linked[framework, queue] = relation == "link" if relation else framework in policy.linked
+            fitting = (relation for glob, relation in policy.relations.items() if fnmatchcase(event.queue, glob))
+            relation = policy.relations.get(event.queue) or next(fitting, "")
+            known = self._linked[key] = relation == "link" if relation else event.framework in policy.linked
         return known
 
     def forget(self, job: Job) -> None:

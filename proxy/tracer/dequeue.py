@@ -165,7 +165,8 @@ def too_old(book: Book, seen: Seen, waiting: Waiting | None) -> bool:
     since = fields.enqueued_at or (0 if fields.attempt else fields.created_at)
     if waiting is not None:
         since = waiting.since
-    return book.linked(event.framework, event.queue) or bool(since and event.done - since > policy.max_age)
+    linked = book.linked(event) if policy.relations else event.framework in policy.linked
+    return linked or bool(since and event.done - since > policy.max_age)
 
 
 def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | None) -> None:

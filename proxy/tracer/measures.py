@@ -46,8 +46,6 @@ class Measures:
         self.process: dict[Label, Histogram] = {}
         self.in_flight: dict[Label, int] = {}
         self.depth: dict[Label, int] = {}
-        self.age: dict[Label, float] = {}
-        """How long the job that was delivered last had waited, seconds."""
         self.asked: set[Label] = set()
         """Queues whose depth was known last because somebody asked Redis for it."""
         self.troubles: dict[tuple[str, str, str], int] = {}
@@ -69,9 +67,7 @@ class Measures:
         return known.setdefault(self._label(known, label), Histogram()) if found is None else found
 
     def waited(self, label: Label, ns: int, trace_id: bytes) -> None:
-        seconds = ns / 1e9
-        self.age[self._label(self.age, label)] = seconds
-        self._histogram(self.wait, label).observe(seconds, trace_id)
+        self._histogram(self.wait, label).observe(ns / 1e9, trace_id)
 
     def processed(self, label: Label, ns: int, trace_id: bytes) -> None:
         self._histogram(self.process, label).observe(ns / 1e9, trace_id)

@@ -86,10 +86,10 @@ def _jobs(tracer: Tracer, reading: Reading, queues: Queues) -> None:
         for (framework, queue), number in known.items():
             reading.add(name, (framework, queues.name(framework, queue)), number)
     ages: dict[tuple[str, str], float] = {}
-    for (framework, queue), seconds in measures.age.items():
+    for (framework, queue), histogram in measures.wait.items():
         # Of those that are summed up, the longest.
         labels = (framework, queues.name(framework, queue))
-        ages[labels] = max(seconds, ages.get(labels, 0.0))
+        ages[labels] = max(histogram.recent[-1], ages.get(labels, 0.0))
     for labels, seconds in ages.items():
         reading.add("redspan_job_age_seconds", labels, seconds)
     for (framework, queue, what), number in measures.troubles.items():
