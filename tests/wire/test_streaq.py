@@ -294,7 +294,7 @@ def test_a_cancelled_task() -> None:
         + f"producer >> ZREM {DELAYED} {ID}\nproducer << :1\nevent describe\nevent schedule\nevent cancel",
         streaq(),
     )
-    assert run.tree() == "queue.enqueue PRODUCER default"
+    assert run.tree() == "queue.enqueue PRODUCER default\n  queue.cancel CLIENT default"
 
 
 def test_cron_jobs_are_scheduled_by_each_worker() -> None:
