@@ -275,7 +275,9 @@ def test_a_task_that_waits_for_one_that_fails_is_never_tried() -> None:
         """,
         streaq(),
     )
-    assert run.tree() == ONE.replace("success", "failure !ValueError") + "\nqueue.enqueue PRODUCER default"
+    assert run.tree() == ONE.replace("success", "failure !ValueError") + (
+        "\nqueue.enqueue PRODUCER default\n  queue.cancel CLIENT default"
+    )
     unique(run, ID, OTHER)
 
 
