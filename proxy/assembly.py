@@ -35,12 +35,15 @@ def identity_key(settings: Settings) -> bytes:
 
 def frameworks(settings: Settings) -> tuple[Framework, ...]:
     """Those that are turned on; none without tracing: then the relay only relays."""
-    return build(settings.frameworks) if settings.tracing.enabled else ()
+    tracing = settings.tracing
+    return build(settings.frameworks, health=tracing.spans.health) if tracing.enabled else ()
 
 
 def carrier(settings: Settings) -> Carrier:
     """Raises `CannotStart`."""
-    return Carrier(Deriver(identity_key(settings)), PooledIds(os.urandom), settings.tracing.security.trust_inbound)
+    tracing = settings.tracing
+    trusts, formats = tracing.security.trust_inbound, tracing.formats
+    return Carrier(Deriver(identity_key(settings)), PooledIds(os.urandom), trusts, formats if trusts else ())
 
 
 def rates(settings: Settings) -> Rates:

@@ -140,10 +140,10 @@ class Play:
         self.records: list[Record] = []
         self.notices: list[str] = []
         rates = Rates(lambda queue, key: options.get("rate", 1.0))
-        deriver = Deriver()
+        deriver, formats = Deriver(), options.get("formats", ())
         self.context = RelayContext(
             Router(frameworks),
-            Carrier(deriver, CountedIds()),
+            Carrier(deriver, CountedIds(), formats=formats),
             rates,
             self.records.append,
             lambda reason, conn, detail: self.notices.append(detail or reason),
@@ -151,7 +151,7 @@ class Play:
             max_inspect=options.get("max_inspect", 1 << 20),
         )
         self.lifecycle = Lifecycle(
-            frameworks, Carrier(deriver, CountedIds(100)), rates, options.get("policy", Policy())
+            frameworks, Carrier(deriver, CountedIds(100), formats=formats), rates, options.get("policy", Policy())
         )
         self.sessions: dict[str, Session] = {}
         self.sent: dict[str, bytes] = {}
@@ -211,7 +211,7 @@ def tree(spans: list[Span]) -> str:
 
 
 def play(transcript: str, *frameworks: Framework, **options: Any) -> Play:
-    """Play a transcript in every way; what the plain way gave. Options: inject, rate, max_inspect, policy."""
+    """Play a transcript in every way; what the plain way gave. Options: inject, rate, formats, max_inspect, policy."""
     lines = [
         Line(text.strip(), number)
         for number, text in enumerate(dedent(transcript).strip().splitlines())

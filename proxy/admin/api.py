@@ -23,9 +23,9 @@ SILENCE: Final = 10.0
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def api_routes(views: Views) -> list[Route]:
+def api_routes(views: Views, live: Live) -> list[Route]:
     """The pages under ``/api``."""
-    api = _Api(views)
+    api = _Api(views, live)
     return [
         Route("/api/jobs", api.jobs),
         Route("/api/jobs/{id:path}", api.job),
@@ -39,9 +39,9 @@ def api_routes(views: Views) -> list[Route]:
 
 
 class _Api:
-    def __init__(self, views: Views) -> None:
+    def __init__(self, views: Views, live: Live) -> None:
         self._views = views
-        self._live = Live(views)
+        self._live = live
 
     async def jobs(self, request: Request) -> Response:
         try:
@@ -89,7 +89,7 @@ class _Api:
             asked = read_query(request.query_params, time.time_ns(), paged=False)
         except BadQuery as error:
             return _bad(error)
-        watcher = self._live.join(asked.wanted)
+        watcher = self._live.join(asked.wanted, lifecycle=asked.lifecycle)
         if watcher is None:
             return problem(503, "Service Unavailable", "too many are watching", {"Retry-After": "5"})
         return StreamingResponse(self._stream(request, watcher), headers=_HEADERS, media_type="text/event-stream")

@@ -53,6 +53,8 @@ INJECTIONS: Final = (
     "foreign",
     "not_msgpack",
     "not_protobuf",
+    "no_parent",
+    "duplicate_parent",
     "shape",
 )
 UNRECOGNISED: Final = (
@@ -77,6 +79,10 @@ OPERATIONS: Final = (
     "queue.resume",
     "queue.drain",
     "queue.peek",
+    "queue.cancel",
+    "queue.ack",
+    "worker.started",
+    "worker.shutdown",
 )
 SPANS_DROPPED: Final = ("buffer_full", "export_failed", "rejected", "shutdown")
 
@@ -208,6 +214,27 @@ TRACER: Final = (
         "counter",
         "Attempts that have ended, by how. With ack_lost, somebody else may have done the job as well.",
         (*_QUEUE, "result"),
+    ),
+    Metric(
+        "redspan_attempts_total",
+        "counter",
+        "Attempts that have ended, by type of job and what became of the job.",
+        ("framework", "queue", "type", "status"),
+    ),
+    Metric(
+        "redspan_job_troubles_total",
+        "counter",
+        "What went wrong with jobs, besides that they failed.",
+        ("framework", "queue", "trouble"),
+    ),
+    Metric("redspan_job_age_seconds", "gauge", "How long the job that was delivered last had waited.", _QUEUE),
+    Metric("redspan_workers", "gauge", "Workers that name themselves, by what they do.", ("framework", "state")),
+    Metric(
+        "redspan_lifecycle_events_total",
+        "counter",
+        "Lifecycle events for events.to, by what became of them.",
+        ("result",),
+        (("written", "dropped"),),
     ),
     Metric("redspan_queue_depth", "gauge", "Length of the queue, as replies and deliveries tell.", _QUEUE),
     Metric("redspan_events_lost_total", "counter", "Records from the relay that never arrived, by their numbers."),

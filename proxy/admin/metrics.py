@@ -99,6 +99,9 @@ class Queues:
         self._mask = mask
         self._known: set[tuple[str, str]] = set()
 
+    def masked(self, text: str) -> str:
+        return self._mask(text)
+
     def name(self, framework: str, queue: str) -> str:
         """As it is shown: what is personal in it is masked."""
         queue = self._mask(queue)

@@ -16,6 +16,7 @@ from proxy.tracer.jobs import Status
 LIMIT: Final = 50
 LIMIT_MOST: Final = 1000
 
+_OF_JOBS: Final = {"status", "since", "slow", "worker"}
 _TRACE: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{16}")
 _STATUS: Final = [str(status) for status in Status]
 
@@ -28,6 +29,8 @@ class Asked(NamedTuple):
     wanted: Wanted
     limit: int
     cursor: int
+    lifecycle: bool = False
+    """What happens to jobs, rather than jobs as they change."""
 
 
 def read_trace_id(text: str) -> bytes:
@@ -50,7 +53,7 @@ def read_beginning(params: QueryParams) -> tuple[str, str]:
 def read_query(params: QueryParams, now: int, *, paged: bool = True) -> Asked:
     """Raises `BadQuery`. ``now``: ns."""
     wanted: dict[str, object] = {}
-    limit, cursor = LIMIT, 0
+    limit, cursor, lifecycle = LIMIT, 0, False
     for name, text in params.multi_items():
         if not text:
             continue
@@ -64,10 +67,15 @@ def read_query(params: QueryParams, now: int, *, paged: bool = True) -> Asked:
             limit = _number(name, text, LIMIT_MOST)
         elif name == "cursor" and paged:
             cursor = _number(name, text, 2**63)
+        elif name == "lifecycle" and not paged and text in ("true", "false"):
+            lifecycle = text == "true"
         else:
-            known = [*_READERS, "status", "since", *(["limit", "cursor"] if paged else [])]
+            known = [*_READERS, "status", "since", *(["limit", "cursor"] if paged else ["lifecycle (true or false)"])]
             raise BadQuery(f"{name[:40]}: unknown; there are {', '.join(known)}")
-    return Asked(Wanted(**wanted), limit, cursor)  # type: ignore[arg-type]
+    if lifecycle and (of_jobs := sorted(wanted.keys() & _OF_JOBS)):
+        known = [name for name in _READERS if name not in _OF_JOBS]
+        raise BadQuery(f"{of_jobs[0]}: nothing that happens has one; there are {', '.join(known)}")
+    return Asked(Wanted(**wanted), limit, cursor, lifecycle)  # type: ignore[arg-type]
 
 
 def _statuses(text: str) -> frozenset[str]:

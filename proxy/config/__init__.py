@@ -32,6 +32,7 @@ from proxy.config.frameworks import (
     LaravelSettings,
     ListSettings,
     MachinerySettings,
+    Relation,
     ResqueSettings,
     RqSettings,
     ScriptEntry,
@@ -80,6 +81,7 @@ __all__ = [
     "Collector",
     "Conflict",
     "DramatiqSettings",
+    "Events",
     "Export",
     "FrameworkSettings",
     "Frameworks",
@@ -190,10 +192,17 @@ class RelationSettings(Section, frozen=True):
 
     max_age: Duration = 3600.0
     """An older job starts a new trace, with a link to the old."""
+    queues: dict[Name, Relation] = {}  # noqa: RUF012 - msgspec copies it
+    """In place of the framework's ``relation``, by glob of the queue's name; an exact name goes before a glob."""
 
 
 class Spans(Section, frozen=True):
-    """What spans look like."""
+    """What spans look like, and of what there are some."""
+
+    batch: Literal["jobs", "links"] = "jobs"
+    """For a command with several jobs: a span for each, or besides these one that is linked to them."""
+    health: bool = False
+    """Also of workers that come and go, and of commands that only look at a queue."""
 
     naming: Literal["queue", "semconv"] = "queue"
     """``queue.enqueue``, or OpenTelemetry's ``enqueue orders``."""
@@ -206,6 +215,8 @@ class Tracing(Section, frozen=True):
     """False: no spans and no writing, the relay only."""
     inject: bool = True
     """False: no framework writes a context into a job."""
+    formats: tuple[Literal["b3", "datadog"], ...] = ()
+    """Contexts that are looked for in jobs without a W3C one, which is then written in the same trace."""
     service_name: str = ""
     """``service.name`` of the spans."""
     service_version: str = ""
@@ -275,6 +286,13 @@ class Index(Section, frozen=True):
     """Memory they may take, as estimated."""
 
 
+class Events(Section, frozen=True):
+    """What happens to jobs, as lines of JSON: a ``job.started`` each, and so on."""
+
+    to: str = ""
+    """``stdout``, or a file that they are appended to; empty: nowhere."""
+
+
 class Admin(Section, frozen=True):
     """Metrics, probes and pages."""
 
@@ -314,6 +332,8 @@ class Settings(Section, frozen=True):
     """The half that makes spans."""
     index: Index = Index()
     """The recent jobs that are shown."""
+    events: Events = Events()
+    """What happens to jobs, for other programs."""
     admin: Admin = Admin()
     """Metrics, probes and pages."""
     log: Log = Log()

@@ -57,7 +57,7 @@ def tracer_differs(old: Settings, new: Settings) -> bool:
 def _for_the_tracer(settings: Settings) -> tuple[object, ...]:
     admin = settings.admin
     pages = (admin.token_file, admin.trace_links)
-    return settings.tracing, settings.frameworks, settings.listeners, settings.index, pages
+    return settings.tracing, settings.frameworks, settings.listeners, settings.index, settings.events, pages
 
 
 _ABSENT: Final = (None, _NOT_SET)

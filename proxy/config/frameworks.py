@@ -21,7 +21,10 @@ from proxy.config.values import (
     Place,
     Prefix,
     Section,
+    SlotPath,
+    Template,
     Text,
+    Wait,
     dotted,
 )
 
@@ -39,13 +42,15 @@ class FrameworkSettings(Section, frozen=True):
     """Make ``job.process`` spans; false where the workers make their own."""
     relation: Relation = "parent"
     """How a dequeue refers to its enqueue: child of it, or a trace of its own with a link."""
+    timeout: Wait = 0.0
+    """Seconds after which an attempt counts as timed out (0: never). It goes on until its end is seen."""
 
 
 class JobPaths(FrameworkSettings, frozen=True):
     """Where jobs of the user's own format have what. Dotted paths into the job; empty: it has no such thing."""
 
-    slot: Key = "traceparent"
-    """Top-level key that the context is written to."""
+    slot: SlotPath = "traceparent"
+    """Key that the context is written to; with a path, in an object that the job has already."""
     identity: tuple[Path, ...] = ()
     """What names one submission and is repeated by its retries; for jobs whose retry drops ``slot``."""
     id: OptionalPath = "id"
@@ -66,8 +71,8 @@ class JobPaths(FrameworkSettings, frozen=True):
     """Its priority."""
     tenant: OptionalPath = ""
     """On whose behalf it runs."""
-    correlation_id: OptionalPath = ""
-    """The business operation that it belongs to."""
+    correlation_id: Template = ""
+    """The business operation that it belongs to: a path, or a text with paths in it, such as ``order-{order_id}``."""
     idempotency_key: OptionalPath = ""
     """What keeps it from being done twice."""
     parent_id: OptionalPath = ""
@@ -78,6 +83,14 @@ class JobPaths(FrameworkSettings, frozen=True):
     """Id of the batch that it is part of."""
     error: OptionalPath = ""
     """Why it failed."""
+    trace_id: OptionalPath = ""
+    """A trace id that the application keeps in the job: in hex, as a UUID, or as ``trace-<uuid>``."""
+    span_id: OptionalPath = ""
+    """The span id beside it."""
+    parent_span_id: OptionalPath = ""
+    """The span that enqueued it, where it is not ``span_id`` that says so."""
+    traceparent: OptionalPath = ""
+    """A context of the application's own, in another place than ``slot``; it is read, and never written."""
 
 
 class ListSettings(JobPaths, frozen=True):
@@ -93,10 +106,6 @@ class ListSettings(JobPaths, frozen=True):
     """Globs of the lists that given-up jobs are put on."""
     end: Literal["ack", "next_pop", "none"] = "ack"
     """What ends a job: its removal from ``processing``, the worker's next pop, or nothing that can be seen."""
-    trace_id: OptionalPath = ""
-    """A bare trace id that the application keeps in the job."""
-    span_id: OptionalPath = ""
-    """The span id beside it."""
 
 
 class StreamSettings(JobPaths, frozen=True):

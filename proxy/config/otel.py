@@ -43,6 +43,8 @@ _MILLISECONDS: Final[list[tuple[KeyPath, tuple[str, ...]]]] = [
     (("tracing", "export", "interval"), ("OTEL_BSP_SCHEDULE_DELAY",)),
     (_TIMEOUT, ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_BSP_EXPORT_TIMEOUT")),
 ]
+_FORMATS: Final = {"b3": {"b3", "b3multi"}, "datadog": {"datadog"}}
+"""Of ``tracing.formats``: the propagators that read and write it. W3C contexts are always written."""
 _OWN_PLACE: Final[dict[str, KeyPath]] = {
     "service.name": ("tracing", "service_name"),
     "service.version": ("tracing", "service_version"),
@@ -173,10 +175,14 @@ class _Reader:
 
     def _propagators(self) -> None:
         name, text = self._first("OTEL_PROPAGATORS")
-        others = {word.strip().lower() for word in text.split(",")} - {"", "tracecontext", "baggage"}
+        wanted = {word.strip().lower() for word in text.split(",")} - {"", "tracecontext", "baggage"}
+        formats = [one for one, words in _FORMATS.items() if words & wanted]
+        if formats:
+            self._set(("tracing", "formats"), name, formats)
+        others = wanted.difference(*_FORMATS.values())
         if others:
             listed = json.dumps(", ".join(sorted(others)))
-            self.warnings.append(f"env {name}: redspan writes W3C contexts only, so {listed} is left out")
+            self.warnings.append(f"env {name}: redspan does not read {listed}; left out")
 
     def _endpoint(self) -> None:
         chosen = self.values.get(_PROTOCOL)

@@ -8,7 +8,9 @@ from typing import Final, TypeVar
 
 from proxy.config.values import Conflict, Count, Duration, KeyPath, Name, Natural, Rate, Section
 
-OPERATIONS: Final = ("enqueue", "dequeue", "process", "purge", "pause", "resume", "drain", "peek")
+OPERATIONS: Final = (
+    "enqueue", "dequeue", "process", "purge", "pause", "resume", "drain", "peek", "cancel", "ack", "started", "shutdown"
+)  # fmt: skip
 
 
 _Number = TypeVar("_Number", int, float)

@@ -160,7 +160,12 @@ def _file_layer(file: Path, problems: list[Problem]) -> Layer:
 def _otel_layer(environ: Mapping[str, str], stronger: list[Layer]) -> tuple[Layer, list[str]]:
     protocol = next((layer[_PROTOCOL].value for layer in stronger if _PROTOCOL in layer), "")
     values, warnings = otel_values(environ, str(protocol))
-    return {path: Given(value, f"env {name}") for path, (value, name) in values.items()}, warnings
+    layer: Layer = {}
+    for path, (value, name) in values.items():
+        origin = f"env {name}"
+        items = [Given(item, origin) for item in value] if isinstance(value, list) else value
+        layer[path] = Given(items, origin)
+    return layer, warnings
 
 
 class _Collector:

@@ -135,6 +135,16 @@ def _read_optional_path(value: object) -> str:
     return "" if value == "" else _read_path(value)
 
 
+def _read_template(value: object) -> str:
+    text = _read_text(value)
+    if "{" not in text and "}" not in text:
+        return _read_optional_path(text)
+    if not TEMPLATE.fullmatch(text):
+        raise ValueError("paths stand in braces")
+    return text
+
+
+TEMPLATE: Final = re.compile(r"[^{}]*(?:\{[^{}.]+(?:\.[^{}.]+)*\}[^{}]*)+")
 _PLACE: Final = re.compile(
     r"arguments? [1-9]\d{0,3}|reply(?: (?:[1-9]\d{0,3}|\*)(?:\.(?:[1-9]\d{0,3}|\*))*)?", re.ASCII
 )
@@ -147,8 +157,13 @@ def _read_place(value: object) -> str:
 
 
 def _read_key(value: object) -> str:
-    if "." in (text := _read_name(value)):
+    if "." in (text := _read_slot(value)):
         raise ValueError("a path into the job is not in this release")
+    return text
+
+
+def _read_slot(value: object) -> str:
+    text = _read_path(value)
     if not re.fullmatch(r"[\x21-\x7e]+", text) or '"' in text or "\\" in text:
         raise ValueError("it would have to be escaped in JSON")
     return text
@@ -235,9 +250,20 @@ Name: TypeAlias = Annotated[str, Kind("text that is not empty", _read_name, text
 Glob: TypeAlias = Annotated[str, Kind("a glob that is not empty, such as orders:*", _read_name, text=True)]
 Prefix: TypeAlias = Annotated[str, Kind("the plain text that keys begin with", _read_prefix, text=True)]
 Key: TypeAlias = Annotated[str, Kind("a top-level key, such as traceparent", _read_key, text=True)]
+SlotPath: TypeAlias = Annotated[
+    str, Kind("a key, such as traceparent, or a dotted path, such as metadata.traceparent", _read_slot, text=True)
+]
 Path: TypeAlias = Annotated[str, Kind("a dotted path, such as meta.tenant", _read_path, text=True)]
 OptionalPath: TypeAlias = Annotated[
     str, Kind("a dotted path, such as meta.tenant, or nothing", _read_optional_path, text=True)
+]
+Template: TypeAlias = Annotated[
+    str,
+    Kind(
+        "a dotted path, such as meta.order, or a text with paths in it, such as order-{meta.order}, or nothing",
+        _read_template,
+        text=True,
+    ),
 ]
 OptionalGlob: TypeAlias = Annotated[str, Kind("a glob, such as orders:*, or nothing", _read_text, text=True)]
 Text: TypeAlias = Annotated[str, TEXT]

@@ -1,7 +1,8 @@
 """A context as two bare ids that the job's own format already has: ``trace_id`` (32 hex) and ``span_id`` (16 hex).
 
 They are kept, filled or replaced where they stand, with no change of length unless they were empty.  Bare ids carry no
-flags, and nobody knows whether the span they name was ever exported.
+flags, and nobody knows whether the span they name was ever exported.  A trace id that is written in another way
+(`proxy.context.bare`) stays as it is written.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from functools import lru_cache
 
 import msgspec
 
+from proxy.context.bare import HEX, span_id, trace_id
 from proxy.context.json_slot import member_names, refused
 from proxy.context.slot import NoSlot, Slot, State
 from proxy.context.traceparent import SpanContext
 
 _ID = rb'"[ \t\r\n]*:[ \t\r\n]*"([^"\\]*)"'
 REFUSALS = ("foreign",)
-_HEX = re.compile(r"(?!0+$)[0-9a-f]+")
 
 
 class AdoptedSlot(msgspec.Struct, frozen=True):
@@ -41,7 +42,9 @@ class AdoptedSlot(msgspec.Struct, frozen=True):
         return False
 
     def write(self, context: SpanContext) -> bytes:
-        trace = (*self.trace_at, context.trace_id.hex().encode())
+        a, b = self.trace_at
+        given = self.value[a:b]
+        trace = (a, b, given or context.trace_id.hex().encode())
         span = (*self.span_at, context.span_id.hex().encode())
         (a, b, first), (c, d, second) = sorted((trace, span))
         return b"".join((self.value[:a], first, self.value[b:c], second, self.value[d:]))
@@ -83,7 +86,11 @@ def adopted_slot(value: bytes, trace_key: bytes = b"trace_id", span_key: bytes =
     trace, span = value[slice(*trace_at)].decode(), value[slice(*span_at)].decode()
     if not trace and not span:
         return AdoptedSlot(value, State.EMPTY, trace_at, span_at)
-    if not (len(trace) == 32 and len(span) in (0, 16) and _HEX.fullmatch(trace) and (not span or _HEX.fullmatch(span))):
-        return NoSlot(State.INVALID, "malformed")
-    context = SpanContext(bytes.fromhex(trace), bytes.fromhex(span) or bytes(8))
+    if len(trace) == 32 and len(span) in (0, 16) and HEX.fullmatch(trace) and (not span or HEX.fullmatch(span)):
+        context = SpanContext(bytes.fromhex(trace), bytes.fromhex(span) or bytes(8))
+    else:
+        found, named = trace_id(trace), span_id(span) if span else bytes(8)
+        if found is None or named is None:
+            return NoSlot(State.INVALID, "malformed")
+        context = SpanContext(found, named)
     return AdoptedSlot(value, State.FOUND, trace_at, span_at, context)

@@ -3,15 +3,18 @@
 W1  an empty slot gets a context.  W2  a valid one is kept.  W3  anything else is left, and treated as no slot.
 W4  nothing else is ever written.  X1  bare ids keep their trace id; their span id becomes the one that follows from it.
 X2  a context that was copied from an earlier job is replaced by a new random one.
+X3  an empty slot of a job that names its trace elsewhere gets a context in that trace.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+from proxy.context.begun import BegunSlot
 from proxy.context.derive import Deriver, Ids
+from proxy.context.headers import Format, begun
 from proxy.context.sampling import Sampler
-from proxy.context.slot import Edit, Slot, State
+from proxy.context.slot import Edit, EmptySlot, Slot, State
 from proxy.context.traceparent import RANDOM, SAMPLED, SpanContext
 from proxy.context.trust import UNTRUSTED, distrusted
 from proxy.events import Carry
@@ -52,6 +55,8 @@ class Carrier(msgspec.Struct, frozen=True):
     ids: Ids
     trusts: bool = True
     """A context that a job brings along is believed."""
+    formats: tuple[Format, ...] = ()
+    """Of other contexts than W3C's that are looked for beside an empty slot."""
 
     def distrust(self, slot: Slot, value: bytes, named: Named | None) -> Slot:
         """The slot as one whose context is to be replaced; one that follows from the job's identity is our own."""
@@ -78,6 +83,10 @@ class Carrier(msgspec.Struct, frozen=True):
             if not slot.bare:
                 return Carried(Carry.FOUND, self._believed(found, sampler), reason=slot.reason)
             return self._adopt(slot, found, named, sampler, inject=inject)
+        if state is State.EMPTY and self.formats and isinstance(slot, EmptySlot):
+            slot = begun(slot, slot.beside(), self.formats)
+        if isinstance(slot, BegunSlot):
+            return self._go_on(slot, named, sampler, inject=inject)
         if state is State.EMPTY and inject:
             context = self._begin(named, sampler, bare=slot.bare)
             return Carried(Carry.WRITTEN, context, slot.write(context))
@@ -85,6 +94,17 @@ class Carrier(msgspec.Struct, frozen=True):
 
     def recover(self, slot: Slot, named: Named | None, sampler: Sampler, *, inject: bool = True) -> Carried:
         """At dequeue and after. An empty slot gives a context without span id: the reader is the trace's root."""
+        if self.formats and isinstance(slot, EmptySlot):
+            slot = begun(slot, slot.beside(), self.formats)
+        if isinstance(slot, BegunSlot):
+            if slot.context is not None and self.trusts:
+                how = Carry.FOUND if slot.context.span_id else Carry.NONE
+                return Carried(
+                    how,
+                    self._joined(slot.context, slot.context.span_id, sampler, bare=slot.bare),
+                    verified=not slot.bare,
+                )
+            slot = slot.inner
         found = slot.context
         if slot.state is State.FOUND and found is not None:
             if not slot.bare:
@@ -101,6 +121,30 @@ class Carrier(msgspec.Struct, frozen=True):
         if self.trusts:
             return found
         return SpanContext(found.trace_id, found.span_id, found.flags, sampler(found.trace_id) or b"")
+
+    def _go_on(self, slot: BegunSlot, named: Named | None, sampler: Sampler, *, inject: bool) -> Carried:
+        found, inner = slot.context, slot.inner
+        writes = inject and inner.state is State.EMPTY
+        if found is None or not self.trusts:
+            if not writes:
+                return self._derived(named, sampler, slot.reason or inner.reason)
+            context = self._begin(named, sampler, bare=False)
+            return Carried(Carry.WRITTEN, context, inner.write(context), reason=slot.reason)
+        if writes:
+            context = self._joined(found, self.ids.span_id(), sampler, bare=slot.bare)
+            how = Carry.ADOPTED if slot.bare else Carry.WRITTEN
+            return Carried(how, context, inner.write(context), found.span_id, verified=not slot.bare)
+        if found.span_id:
+            context = self._joined(found, found.span_id, sampler, bare=slot.bare)
+            return Carried(Carry.FOUND, context, verified=not slot.bare, reason=inner.reason)
+        context = self._joined(found, bytes(8), sampler, bare=slot.bare)
+        return Carried(Carry.NONE, context, reason=inner.reason or "disabled")
+
+    def _joined(self, found: SpanContext, span_id: bytes, sampler: Sampler, *, bare: bool) -> SpanContext:
+        """A context in the trace of ``found``; whether that is sampled, bare ids do not say."""
+        if bare:
+            return self._flagged(found.trace_id, span_id, sampler)
+        return SpanContext(found.trace_id, span_id, found.flags, found.tracestate)
 
     def _adopt(self, slot: Slot, found: SpanContext, named: Named | None, sampler: Sampler, *, inject: bool) -> Carried:
         own = self._adopted_span(found.trace_id, named)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -47,6 +48,7 @@ def _only(name: str) -> msgspec.json.Decoder[msgspec.Struct]:
 
 _check: Final = msgspec.json.Decoder(_Anything)
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_anything: Final = msgspec.json.Decoder(dict[str, object])
 
 REFUSALS: Final = ("not_object", "not_json", "not_utf8", "bom", "similar_key")
 INVALID: Final = ("malformed", "version", "zero_id", "not_a_string", "duplicate", "tracestate", "untrusted")
@@ -60,6 +62,9 @@ class JsonSlot(EmptySlot, frozen=True, gc=False):
 
     value: bytes
     key: bytes = KEY
+
+    def beside(self) -> Mapping[str, object]:
+        return decoded(self.value)
 
     def write(self, context: SpanContext) -> bytes:
         edited = splice(self.value, self.key, context.header())
@@ -129,6 +134,14 @@ def refused(value: bytes) -> NoSlot | None:
     except (msgspec.DecodeError, RecursionError):
         return NoSlot(State.REFUSED, "not_json")
     return None
+
+
+def decoded(value: bytes) -> Mapping[str, object]:
+    """The members of an object; none of anything else, nor of what this decoder does not take."""
+    try:
+        return _anything.decode(value)
+    except (ValueError, RecursionError):
+        return {}
 
 
 def member_names(value: bytes) -> list[str]:

@@ -24,6 +24,7 @@ from proxy.context.traceparent import LENGTH, SpanContext
 REFUSALS: Final = ("not_msgpack",)
 
 _members: Final = msgspec.msgpack.Decoder(dict[str, msgspec.Raw])
+_anything: Final = msgspec.msgpack.Decoder(dict[str, object])
 _text: Final = msgspec.msgpack.Decoder(str)
 _json_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _json_text: Final = msgspec.json.Decoder(str)
@@ -54,6 +55,12 @@ class MsgpackSlot(EmptySlot, frozen=True):
     """Empty: only ``key`` is written."""
     key: str
 
+    def beside(self) -> Mapping[str, object]:
+        try:
+            return _anything.decode(self.value)
+        except _UNREADABLE:
+            return {}
+
     def write(self, context: SpanContext) -> bytes:
         header = context.header()
         pairs = [(self.key.encode(), header)]
@@ -67,6 +74,9 @@ class TextSlot(EmptySlot, frozen=True):
 
     inner: Slot
     packed: bool
+
+    def beside(self) -> Mapping[str, object]:
+        return self.inner.beside() if isinstance(self.inner, EmptySlot) else {}
 
     def write(self, context: SpanContext) -> bytes:
         written = self.inner.write(context)

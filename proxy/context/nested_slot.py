@@ -7,12 +7,13 @@ hold the same text.  Inside, the rules are those of `proxy.context.json_slot`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from proxy.context import tracestate
-from proxy.context.json_slot import KEY, json_slot, refused, splice
+from proxy.context.json_slot import KEY, decoded, json_slot, refused, splice
 from proxy.context.slot import EmptySlot, NoSlot, Slot, State
 from proxy.context.traceparent import SpanContext
 
@@ -23,6 +24,8 @@ _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ABSENT: Final = NoSlot(State.REFUSED, "no_parent")
 _DUPLICATE: Final = NoSlot(State.REFUSED, "duplicate_parent")
 
+REFUSALS: Final = ("no_parent", "duplicate_parent")
+
 
 class NestedSlot(EmptySlot, frozen=True):
     """An inner object, ``value[start:end]``, that has no member of our name yet."""
@@ -31,6 +34,9 @@ class NestedSlot(EmptySlot, frozen=True):
     start: int
     end: int
     key: bytes = KEY
+
+    def beside(self) -> Mapping[str, object]:
+        return decoded(self.value[self.start : self.end])
 
     def write(self, context: SpanContext) -> bytes:
         value, start, end = self.value, self.start, self.end
@@ -46,19 +52,31 @@ def nested_slot(value: bytes, parent: str, key: bytes = KEY) -> Slot:
 
     No such member, or one that is no object, has none: nothing is ever added to the outer object.
     """
+    return _inside(value, (parent,), key)
+
+
+def path_slot(value: bytes, path: Sequence[str]) -> Slot:
+    """The slot at a path into the job: the last name is the slot's own, the others are of objects that are there."""
+    key = path[-1].encode()
+    return _inside(value, path[:-1], key) if len(path) > 1 else json_slot(value, key)
+
+
+def _inside(value: bytes, parents: Sequence[str], key: bytes) -> Slot:
     refusal = refused(value)
     if refusal is not None:
         return refusal
-    span = _find(value, parent)
-    if isinstance(span, NoSlot):
-        return span
-    start, end = span
+    start, end = 0, len(value)
+    for parent in parents:
+        span = _find(value[start:end], parent)
+        if isinstance(span, NoSlot):
+            return span
+        start, end = start + span[0], start + span[1]
     inner = json_slot(value[start:end], key)
     return NestedSlot(value, start, end, key) if inner.state is State.EMPTY else inner
 
 
 def _find(value: bytes, parent: str) -> tuple[int, int] | NoSlot:
-    """Where the member begins and ends, in a value that is known to be an object."""
+    """Where the member begins and ends, in a value that is valid JSON."""
     try:
         members = _members.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import ClassVar, Protocol, TypeAlias
 
@@ -32,6 +33,8 @@ class State(IntEnum):
     """There is something else in it: left alone, and treated as no slot."""
     REFUSED = 4
     """Nothing may be written into this value: a precondition does not hold."""
+    BEGUN = 5
+    """There is nothing in it, but the job names its trace at another place: `proxy.context.begun`."""
 
 
 class Slot(Protocol):
@@ -66,6 +69,10 @@ class EmptySlot(msgspec.Struct, frozen=True, gc=False):
     context: ClassVar[SpanContext | None] = None
     bare: ClassVar[bool] = False
     copied: ClassVar[bool] = False
+
+    def beside(self) -> Mapping[str, object]:
+        """What else is in the object that the context would be a member of, decoded."""
+        return {}
 
 
 class NoSlot(msgspec.Struct, frozen=True, gc=False):

@@ -15,6 +15,7 @@ RANDOM: Final = 0x02
 """Level 2, section 3.2.2.5: the right-most 7 bytes of the trace id are uniformly random."""
 
 LENGTH: Final = 55
+_NO_SPAN: Final = bytes(8)
 
 _TRACEPARENT = re.compile(
     rb"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
@@ -49,8 +50,9 @@ class SpanContext(msgspec.Struct, frozen=True, gc=False):
 
 
 def unpack(packed: bytes) -> SpanContext:
-    """The reverse of `SpanContext.pack`."""
-    return SpanContext(packed[:16], packed[16:24], packed[24], packed[25:])
+    """The reverse of `SpanContext.pack`; a span id of zeros names none."""
+    span_id = packed[16:24]
+    return SpanContext(packed[:16], b"" if span_id == _NO_SPAN else span_id, packed[24], packed[25:])
 
 
 def wrong(header: bytes) -> str:

@@ -99,6 +99,8 @@ class Fields(msgspec.Struct, frozen=True, gc=False, array_like=True):
     batch_id: str = ""
     error: str = ""
     worker: str = ""
+    trace_id: str = ""
+    """Its trace id as it is written there, where that is not how W3C writes one."""
     handle: str = ""
     """What its acknowledgement will name it by (`Operation.ref`), where that is not its id."""
     fails_silently: bool = False

@@ -10,7 +10,7 @@ dequeue                 ``BRPOPLPUSH <queue>:wait <queue>:active``, which tells 
 success, failure        moveToFinished: ``id time returnvalue | failedReason …``, on the keys of completed or failed
 retry                   in a transaction: retryJob, at once; moveToDelayed, later
 stalled                 the ids in the reply of moveStalledJobsToWait
-by hand                 reprocessJob, promote, removeJob; obliterate for all of a queue
+by hand                 reprocessJob, promote, removeJob; pause and obliterate for all of a queue
 ======================= ========================================================================================
 
 **Where the context rides**: in the options, ``opts.traceparent``, which every retry repeats and the job reads as
@@ -61,6 +61,7 @@ SCRIPTS: Final = Scripts(
         "reprocess": tuple(f"* * {end} wait{more}" for end in _ENDS for more in ("", " meta-paused paused")),
         "promote": ("delayed wait paused priority", "delayed wait paused meta-paused priority"),
         "remove": (_REMOVE, f"{_REMOVE} ."),
+        "pause": ("wait paused meta-paused paused meta", "paused wait meta-paused resumed meta"),
         "obliterate": ("meta-paused .",),
     },
     # BullMQ's texts begin with the same words, but have no such keys.
@@ -156,6 +157,7 @@ _MEANS: Final[Mapping[str, tuple[int, Callable[[Bull, Script, Reply], Iterable[O
     "reprocess": (4, _reprocessed),
     "promote": (2, _promoted),
     "remove": (2, _removed),
+    "pause": (1, Bull.paused),
     "obliterate": (1, Bull.emptied),
 }
 """By kind of script: how many arguments it has at least, and what it has done, by its reply."""

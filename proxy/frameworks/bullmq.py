@@ -16,7 +16,7 @@ success, failure        moveToFinished: ``id time returnvalue | failedReason …
 retry                   retryJob, at once; moveToDelayed, later
 given back              moveToDelayed, moveJobFromActiveToWait or moveToWaitingChildren, by the job itself
 stalled                 the ids in the reply of moveStalledJobsToWait
-by hand                 reprocessJob, promote, changeDelay, removeJob; drain and obliterate for all of a queue
+by hand                 reprocessJob, promote, changeDelay, removeJob; pause, drain and obliterate for all of a queue
 ======================= ========================================================================================
 
 **Where the context rides**: in the options, which every retry repeats: ``opts.tm``, the carrier that BullMQ's own
@@ -192,7 +192,8 @@ _MEANS: Final[Mapping[str, tuple[int, Callable[[Bullmq, Script, Reply], Iterable
     "remove": (2, _removed),
     "lock": (3, _locked),
     "locks": (4, _all_locked),
-    "drain": (1, Bullmq.emptied),
+    "pause": (1, Bullmq.paused),
+    "drain": (1, Bullmq.drained),
     "obliterate": (1, Bullmq.emptied),
 }
 """By kind of script: how many arguments it has at least, and what it has done, by its reply."""

@@ -73,7 +73,12 @@ SCRIPTS: Final = Scripts(
         "remove": (".", ". meta", ". meta repeat", "* repeat", "* meta repeat"),
         "lock": ("* stalled",),
         "locks": ("stalled",),
-        "drain": ("wait paused delayed prioritized", "wait paused delayed prioritized repeat"),
+        "pause": tuple(
+            f"{lists} meta prioritized events{more}"
+            for lists in ("wait paused", "paused wait")
+            for more in ("", " delayed marker")
+        ),
+        "drain": ("wait paused ? prioritized", "wait paused delayed prioritized repeat"),
         "obliterate": ("meta .",),
     },
     # Bull's texts begin with the same words, but have keys that BullMQ does not have.

@@ -131,6 +131,16 @@ class Bulls(Framework):
             yield self.about(Op.RECLAIM, script, job_id)
             yield self.about(Op.MOVE, script, job_id)
 
+    def paused(self, script: Script, reply: Reply) -> Iterator[Operation]:
+        # BullMQ 6 goes on in pieces, and only the first one is an event.
+        if script.args[1:2] != [b"0"]:
+            key = script.base + b"wait"
+            yield Operation(Op.PAUSE if script.args[0] == b"paused" else Op.RESUME, key, self.queue(key))
+
+    def drained(self, script: Script, reply: Reply) -> Iterator[Operation]:
+        key = script.base + b"wait"
+        yield Operation(Op.DRAIN, key, self.queue(key), verdict=Verdict.UNKNOWN)
+
     def emptied(self, script: Script, reply: Reply) -> Iterator[Operation]:
         # It is obliterated in pieces, and 1 asks for the next one.
         if reply in (0, None):

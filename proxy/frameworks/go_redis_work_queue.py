@@ -9,6 +9,7 @@ start, heartbeat       ``set …processing:worker:W P ex 30``, once, never renew
 success                ``lpush …completed P``, ``lrem …worker:W:processing 1 P``, ``del …processing:worker:W``
 retry                  (after the back-off) ``lpush <queue> P'``, ``lrem … P``, ``del …``
 dead letter            ``lpush …dead_letter P``, ``lrem … P``, ``del …``
+throttled              ``incr <limiter>``, and only then ``ttl <limiter>``: so long the producer waits
 poison                 ``lrem … P``, ``del …`` and no push: the worker could not read the job
 reaped                 ``rpop …worker:W:processing``, ``lpush <queue> P``: the same bytes
 ====================== =========================================================================================
@@ -24,16 +25,20 @@ while it holds the job: ``redspan.includes_backoff``), a circuit breaker, pause 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from proxy.context import bare
 from proxy.context.adopted import adopted_slot
 from proxy.context.slot import NoSlot, Slot, State
-from proxy.events import Verdict
+from proxy.events import Op, Verdict
 from proxy.frameworks import paths
-from proxy.frameworks.base import End, Fields, Identity, Role
+from proxy.frameworks.base import End, Fields, Identity, Intent, Operation, Role
 from proxy.frameworks.list_shape import ListShape
+from proxy.frameworks.wire import integer
+from proxy.resp.reply import Reply
 
 if TYPE_CHECKING:
     from proxy.config import GoRedisWorkQueueSettings
@@ -43,7 +48,7 @@ _WORKER: Final = re.compile(rb"([^:]+-\d+-\d{16,20}-[0-9a-f]{4}-\d+)")
 
 
 class _Envelope(msgspec.Struct):
-    """``internal/queue/job.go``. The six members that every one of its producers writes are what marks a job."""
+    """``internal/queue/job.go``. The first six members are what marks a job: every one of its producers writes them."""
 
     id: str
     retries: int
@@ -51,10 +56,11 @@ class _Envelope(msgspec.Struct):
     priority: str
     filepath: str
     filesize: int
+    trace_id: str | None = None
 
 
 _envelope: Final = msgspec.json.Decoder(_Envelope)
-_NAMES: Final = (*_Envelope.__struct_fields__, "trace_id", "span_id")
+_NAMES: Final = (*_Envelope.__struct_fields__, "span_id")
 _FOREIGN: Final = NoSlot(State.REFUSED, "foreign")
 
 
@@ -73,10 +79,21 @@ class GoRedisWorkQueue(ListShape):
                 Role.PROCESSING: options.processing,
                 Role.HEARTBEAT: options.heartbeat,
                 Role.QUEUE: options.queues,
+                Role.OTHER: options.rate_limit,
             }
         )
+        if options.rate_limit:
+            self.commands |= {b"TTL"}
         self.inject = options.inject
         self._max_attempts = options.max_retries
+
+    def read(self, name: bytes, args: list[bytes]) -> Intent | None:
+        if name != b"TTL" or len(args) != 2:
+            return super().read(name, args)
+        return Intent(self, args, self._throttled) if self.role(args[1]) is Role.OTHER else None
+
+    def _throttled(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
+        yield self.operation(Op.THROTTLE, intent.args[1], number=max(0, integer(reply)) * 1000)
 
     def slot(self, value: bytes) -> Slot:
         return adopted_slot(value) if _read(value) is not None else _FOREIGN
@@ -99,6 +116,7 @@ class GoRedisWorkQueue(ListShape):
             created_at=paths.when(job.creation_time),
             enqueued_at=paths.when(job.creation_time) if job.retries == 0 else 0,
             priority=job.priority,
+            trace_id=bare.otherwise(job.trace_id or ""),
         )
 
     def summary(self, value: bytes) -> bytes:

@@ -21,6 +21,8 @@ SET, SETEX           heartbeat               HEARTBEAT with the job as value
 DEL UNLINK           heartbeat               HEARTBEAT taken back
                      any list                PURGE
 LTRIM to nothing     any list                PURGE
+LLEN                 queue                   PEEK (``number``: how many)
+LRANGE LINDEX        queue, dead letter      PEEK, if that is wanted (`looked_at`)
 ==================== ======================= ======================================================
 """
 
@@ -41,6 +43,7 @@ from proxy.resp.reply import Reply
 
 PUSHES: Final = frozenset((b"LPUSH", b"RPUSH", b"LPUSHX", b"RPUSHX"))
 _POPS: Final = frozenset((b"LPOP", b"RPOP", b"BLPOP", b"BRPOP", b"LMPOP", b"BLMPOP"))
+_LOOKS: Final = frozenset((b"LRANGE", b"LINDEX"))
 _MOVES: Final = frozenset((b"RPOPLPUSH", b"BRPOPLPUSH", b"LMOVE", b"BLMOVE"))
 _REMEMBERED: Final = 1024
 """Keys whose role and name are kept at hand."""
@@ -68,7 +71,7 @@ class ListShape:
         """``globs``: patterns of the keys of each role, as `fnmatch` reads them."""
         roles = [(role, compile_globs(globs[role])) for role in sorted(globs) if globs[role]]
         anything = compile_globs([glob for patterns in globs.values() for glob in patterns])
-        self.commands = PUSHES | _POPS | _MOVES | {b"LREM", b"LTRIM", b"DEL", b"UNLINK"}
+        self.commands = PUSHES | _POPS | _MOVES | {b"LREM", b"LTRIM", b"LLEN", b"DEL", b"UNLINK"}
         if globs.get(Role.HEARTBEAT):
             # Otherwise the keys of a cache, ever new ones, need not be looked at.
             self.commands |= _BEATS
@@ -81,6 +84,10 @@ class ListShape:
         # Both are asked several times of each command, and of the same few keys.
         self._role = lru_cache(_REMEMBERED)(find)
         self._queue = lru_cache(_REMEMBERED)(self._name)
+
+    def looked_at(self) -> None:
+        """Read commands that only look at a queue, too."""
+        self.commands |= _LOOKS
 
     def role(self, key: bytes) -> Role | None:
         return self._role(key)
@@ -225,6 +232,22 @@ def _remove(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
     return Intent(shape, args, removed)
 
 
+def _length(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
+    return Intent(shape, args, _counted) if shape.role(args[1]) is Role.QUEUE else None
+
+
+def _counted(intent: Intent, reply: Reply) -> Iterator[Operation]:
+    yield _shape(intent).operation(Op.PEEK, intent.args[1], number=integer(reply))
+
+
+def _look(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
+    return Intent(shape, args, _looked) if shape.role(args[1]) in (Role.QUEUE, Role.DEAD_LETTER) else None
+
+
+def _looked(intent: Intent, reply: Reply) -> Iterator[Operation]:
+    yield _shape(intent).operation(Op.PEEK, intent.args[1])
+
+
 def _trim(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
     try:
         start, stop = int(args[2]), int(args[3])
@@ -290,6 +313,8 @@ _READERS: Final[Mapping[bytes, Callable[[ListShape, bytes, list[bytes]], Intent 
     **dict.fromkeys(_MOVES, _move),
     b"LREM": _remove,
     b"LTRIM": _trim,
+    b"LLEN": _length,
+    **dict.fromkeys(_LOOKS, _look),
     b"DEL": _delete,
     b"UNLINK": _delete,
     **dict.fromkeys(_BEATS, _set),

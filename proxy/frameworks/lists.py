@@ -36,14 +36,17 @@ class Lists(ListShape):
         self.inject = options.inject
         self.end = End[options.end.upper()]
         self._envelope = Envelope(options)
-        self._slot = options.slot.encode()
-        self._bare = (options.trace_id.encode(), options.span_id.encode())
+        # Ids that are members of the job itself are a slot of their own.
+        ids = (options.trace_id.encode(), options.span_id.encode())
+        self._bare = ids if all(ids) and b"." not in b"".join(ids) else ()
+        self._key = b"" if self._bare or self._envelope.names_trace or "." in options.slot else options.slot.encode()
         self._identified = bool(options.identity)
-        self._names = sorted({*self._envelope.heads, options.slot, options.trace_id, options.span_id} - {""})
+        self._names = sorted({*self._envelope.heads, "tracestate"})
 
     def slot(self, value: bytes) -> Slot:
-        trace_id, span_id = self._bare
-        return adopted_slot(value, trace_id, span_id) if trace_id and span_id else json_slot(value, self._slot)
+        if self._key:
+            return json_slot(value, self._key)
+        return adopted_slot(value, *self._bare) if self._bare else self._envelope.slot(value)
 
     def identity(self, value: bytes) -> Identity | None:
         return self._envelope.identity(paths.members(value)) if self._identified else None

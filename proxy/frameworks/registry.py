@@ -17,6 +17,7 @@ from proxy.frameworks.go_redis_work_queue import GoRedisWorkQueue
 from proxy.frameworks.gocraft_work import GocraftWork
 from proxy.frameworks.huey import Huey
 from proxy.frameworks.laravel import Laravel
+from proxy.frameworks.list_shape import ListShape
 from proxy.frameworks.lists import Lists
 from proxy.frameworks.machinery import Machinery
 from proxy.frameworks.resque import Resque
@@ -55,10 +56,17 @@ _KNOWN: Final[Mapping[str, Callable[[Any], Framework]]] = {
 }
 
 
-def build(options: Options) -> tuple[Framework, ...]:
-    """In the order in which they claim keys: what the user names himself comes first."""
+def build(options: Options, *, health: bool = False) -> tuple[Framework, ...]:
+    """In the order in which they claim keys: what the user names himself comes first.
+
+    ``health``: they read commands that only look at a queue, too.
+    """
     own = [(make, getattr(options, name)) for name, make in _OWN.items() if getattr(options, name).queues]
     if options.script.entries:
         own.append((Script, options.script))
     known = [(make, getattr(options, name)) for name, make in _KNOWN.items()]
-    return tuple(make(settings) for make, settings in (*own, *known) if settings.enabled)
+    built = tuple(make(settings) for make, settings in (*own, *known) if settings.enabled)
+    for one in built if health else ():
+        if isinstance(one, ListShape):
+            one.looked_at()
+    return built

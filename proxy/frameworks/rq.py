@@ -11,6 +11,7 @@ dequeue                ``BLMOVE rq:queue:<queue> rq:queue:<queue>:intermediate``
 start                  ``HSET rq:job:<id> status started … worker_name …``, from the work horse's own connection
 success, failure       ``HSET rq:job:<id> status finished | failed | stopped``
 retry                  ``HSET rq:job:<id> status queued`` and the push, or ``status scheduled`` and the ZADD
+suspended              a worker finds it by ``EXISTS rq:suspended``, each second; ended by ``DEL rq:suspended``
 cancelled              ``HSET rq:job:<id> status canceled``, or ``DEL rq:job:<id>`` while it waits
 ====================== =========================================================================================
 
@@ -20,8 +21,9 @@ A job is known by reference: the queue has its id, the hash the rest.
 ``created_at``: RQ's scheduler writes the whole hash again, without fields that it does not know of, and so the same
 bytes are written twice.  Only an enqueue is written into: the same HSET without ``started_at``.
 
-**Not to be seen**: why it failed (``exc_info`` is never read), which attempt this is (RQ counts down from a number that
-it does not keep: the tracer counts).  A job that is deleted while it is held has succeeded with ``result_ttl=0``.
+**Not to be seen**: since when it is suspended before a worker asks, and that a suspension for some time is over.  Why
+a job failed (``exc_info`` is never read), which attempt this is (RQ counts down from a number that it does not keep:
+the tracer counts).  A job that is deleted while it is held has succeeded with ``result_ttl=0``.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ _TYPE_LIMIT: Final = 256
 class Rq:
     name = "rq"
     family = "rq"
-    commands = _POPS | {b"HSET", b"HGETALL", b"LPUSH", b"RPUSH", b"ZADD", b"LREM", b"DEL"}
+    commands = _POPS | {b"HSET", b"HGETALL", b"LPUSH", b"RPUSH", b"ZADD", b"LREM", b"DEL", b"EXISTS"}
     rewritable = frozenset((b"HSET",))
     heads: frozenset[bytes] = frozenset()
     scripts = None
@@ -67,6 +69,7 @@ class Rq:
         self.inject = options.inject
         self._job = prefix + b"job:"
         self._queue = prefix + b"queue:"
+        self._suspended = prefix + b"suspended"
         self._scheduled = prefix + b"scheduled:"
 
     def role(self, key: bytes) -> Role | None:
@@ -74,6 +77,8 @@ class Rq:
             return Role.PROCESSING if key.endswith(_INTERMEDIATE) else Role.QUEUE
         if key.startswith(self._job):
             return Role.JOB
+        if key == self._suspended:
+            return Role.OTHER
         return Role.SCHEDULED if key.startswith(self._scheduled) else None
 
     def queue(self, key: bytes) -> str:
@@ -119,6 +124,9 @@ class Rq:
         role = self.role(args[1])
         if role is Role.JOB:
             return self._about_a_job(name, args)
+        if role is Role.OTHER:
+            means = {b"EXISTS": self._paused, b"DEL": self._resumed}.get(name)
+            return None if means is None or len(args) != 2 else Intent(self, args, means)
         if name in _POPS:
             return Intent(self, args, self._popped, pops=True)
         if name in (b"RPUSH", b"LPUSH") and role is Role.QUEUE:
@@ -128,6 +136,14 @@ class Rq:
         if name == b"LREM" and role is Role.QUEUE and len(args) == 4:
             return Intent(self, args, self._taken_out)
         return Intent(self, args, self._emptied) if name == b"DEL" and role is Role.QUEUE else None
+
+    def _paused(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
+        if integer(reply):
+            yield Operation(Op.PAUSE, intent.args[1])
+
+    def _resumed(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
+        if integer(reply):
+            yield Operation(Op.RESUME, intent.args[1])
 
     def _about_a_job(self, name: bytes, args: list[bytes]) -> Intent | None:
         if name == b"HGETALL":

@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from proxy.context.fields_slot import pack, unpack
-from proxy.context.json_slot import json_slot
 from proxy.context.slot import Slot
 from proxy.events import Op, Verdict
 from proxy.frameworks import paths
@@ -171,9 +170,8 @@ class Script:
         self.rewritable = SCRIPTS if options.inject else frozenset()
         self._entries = [_Entry(entry) for entry in options.entries]
         self._envelope = Envelope(options)
-        self._slot = options.slot.encode()
         self._identified = bool(options.identity)
-        self._names = sorted({*self._envelope.heads, options.slot})
+        self._names = sorted({*self._envelope.heads, "tracestate"})
         self._claims = lru_cache(_REMEMBERED)(lambda key: any(entry.claims(key) for entry in self._entries))
 
     def role(self, key: bytes) -> Role | None:
@@ -183,7 +181,7 @@ class Script:
         return name(key)
 
     def slot(self, value: bytes) -> Slot:
-        return json_slot(_unpacked(value)[1], self._slot)
+        return self._envelope.slot(_unpacked(value)[1])
 
     def identity(self, value: bytes) -> Identity | None:
         return self._envelope.identity(paths.members(_unpacked(value)[1])) if self._identified else None

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from proxy.context.fields_slot import fields_slot, pack, unpack
+from proxy.context.fields_slot import fields_slot, inner_slot, pack, unpack
 from proxy.context.slot import Slot
 from proxy.events import VALUE_LIMIT, Op, Verdict
 from proxy.frameworks import paths
@@ -68,7 +68,7 @@ class Streams:
         self._envelope = Envelope(options)
         self._identified = bool(options.identity)
         self._counts = bool(options.attempt)
-        self._slot = options.slot.encode()
+        self._path = options.slot.split(".")
 
     def role(self, key: bytes) -> Role | None:
         return Role.QUEUE if self._queues.match(key) else None
@@ -77,7 +77,9 @@ class Streams:
         return name(key)
 
     def slot(self, value: bytes) -> Slot:
-        return fields_slot(value, self._slot)
+        path = self._path
+        slot = inner_slot(value, path) if len(path) > 1 else fields_slot(value, path[0].encode())
+        return self._envelope.joined(slot, _job(value)) if self._envelope.names_trace else slot
 
     def identity(self, value: bytes) -> Identity | None:
         return self._envelope.identity(_job(value)) if self._identified else None
@@ -93,7 +95,7 @@ class Streams:
 
     def summary(self, value: bytes) -> bytes:
         entry_id, flat = unpack(value)
-        wanted = {name.encode() for name in (*self._envelope.heads, self._slot.decode(), "tracestate")}
+        wanted = {name.encode() for name in (*self._envelope.heads, "tracestate")}
         pairs = zip(flat[::2], flat[1::2], strict=False)
         kept = pack(entry_id, [part for name, text in pairs if name in wanted for part in (name, text)])
         return kept if len(kept) <= VALUE_LIMIT else pack(entry_id, [])

@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from proxy.context.json_slot import json_slot
 from proxy.context.slot import Slot
 from proxy.events import Op, Verdict
 from proxy.frameworks import paths
@@ -56,7 +55,6 @@ class Zsets:
         self.end = End[options.end.upper()]
         self._queues = compile_globs(options.queues)
         self._envelope = Envelope(options)
-        self._slot = options.slot.encode()
         self._identified = bool(options.identity)
 
     def role(self, key: bytes) -> Role | None:
@@ -66,7 +64,7 @@ class Zsets:
         return name(key)
 
     def slot(self, value: bytes) -> Slot:
-        return json_slot(value, self._slot)
+        return self._envelope.slot(value)
 
     def identity(self, value: bytes) -> Identity | None:
         found = self._envelope.identity(paths.members(value)) if self._identified else None
@@ -77,7 +75,7 @@ class Zsets:
         return self._envelope.fields(job) if job else Fields()
 
     def summary(self, value: bytes) -> bytes:
-        return paths.reduce(value, sorted({*self._envelope.heads, self._slot.decode()}))
+        return paths.reduce(value, sorted({*self._envelope.heads, "tracestate"}))
 
     def read(self, name: bytes, args: list[bytes]) -> Intent | None:
         if name == b"ZADD":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.context import adopted, json_slot, msgpack_slot, protobuf_slot
+from proxy.context import adopted, json_slot, msgpack_slot, nested_slot, protobuf_slot
 from proxy.context.carry import Carried
 from proxy.events import Carry, JobEvent, Op, Outcome
 
@@ -24,6 +24,7 @@ RESULTS: Final = (
     *adopted.REFUSALS,
     *msgpack_slot.REFUSALS,
     *protobuf_slot.REFUSALS,
+    *nested_slot.REFUSALS,
     UNKNOWN_SHAPE,
 )
 """``redspan_injections_total{result}``: what was done with an enqueued job, or why nothing was."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from proxy import __version__, assembly
-from proxy.config import Collector, FrameworkSettings, Settings, Tracing
+from proxy.config import Collector, FrameworkSettings, JobPaths, Settings, Tracing
 from proxy.config.values import dotted
 from proxy.tracer.book import Policy
 from proxy.tracer.content import Allowed, Content
@@ -19,6 +19,7 @@ from proxy.tracer.redaction import Redaction
 from proxy.tracer.resource import resource_attributes
 from proxy.tracer.sieve import Sieve
 from proxy.tracer.span import Operation, Value
+from proxy.tracer.stories import Stories
 from proxy.tracer.tail import TailOptions
 
 if TYPE_CHECKING:
@@ -41,7 +42,16 @@ def policy(settings: Settings) -> Policy:
         inject=settings.tracing.inject,
         max_age=int(settings.tracing.relation.max_age * 1e9),
         linked=frozenset(name for name, section in sections.items() if section.relation == "link"),
+        relations=settings.tracing.relation.queues,
         without_process=frozenset(name for name, section in sections.items() if not section.process_span),
+        related=frozenset(
+            name
+            for name, one in sections.items()
+            if isinstance(one, JobPaths) and (one.parent_id or one.depends_on or one.batch_id)
+        ),
+        batches=settings.tracing.spans.batch == "links",
+        health=settings.tracing.spans.health,
+        timeouts={name: int(section.timeout * 1e9) for name, section in sections.items() if section.timeout},
         indexed=settings.index.jobs,
         indexed_bytes=settings.index.bytes,
         content=content(settings),
@@ -58,6 +68,11 @@ def redaction(settings: Settings) -> Redaction:
         patterns=security.pii_patterns,
         max_length=options.max_length,
     )
+
+
+def stories(settings: Settings) -> Stories:
+    service = settings.tracing.service_name or "redspan"
+    return Stories(settings.admin.trace_links, service, redaction(settings))
 
 
 def content(settings: Settings) -> Content:

@@ -17,7 +17,9 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from proxy.frameworks.base import Fields
+from proxy.tracer.home import Home
 from proxy.tracer.span import Operation, Span, Value
+from proxy.tracer.when import utc
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 
@@ -39,6 +41,10 @@ STATUS: Final = "job.status"
 JOB_ERROR: Final = "job.error"
 DURATION_MS: Final = "job.duration_ms"
 WORKER_ID: Final = "worker.id"
+PARENT_ID: Final = "job.parent_id"
+DEPENDS_ON: Final = "job.depends_on"
+BATCH_ID: Final = "job.batch_id"
+SCHEDULED_AT: Final = "job.scheduled_at"
 
 # OpenTelemetry's
 MESSAGING_SYSTEM: Final = "messaging.system"
@@ -73,12 +79,20 @@ ATTEMPT: Final = "redspan.attempt"
 PURGED: Final = "redspan.purged"
 CLIENT_LIBRARY: Final = "redspan.client.library"
 LINK_RELATION: Final = "redspan.link"
+WORKER_JOBS: Final = "redspan.worker.jobs_in_flight"
+WORKER_HELD: Final = "redspan.worker.jobs"
+THROTTLED_MS: Final = "redspan.throttled_ms"
+RETRY_AFTER_MS: Final = "redspan.retry_after_ms"
+DEPTH_SOURCE: Final = "redspan.depth.source"
 PAIRING: Final = "redspan.pairing"
+TRACE_ID_ORIGINAL: Final = "redspan.trace_id.original"
 SCHEDULED_MS: Final = "redspan.scheduled_ms"
 LATE_MS: Final = "redspan.scheduled.late_ms"
 SAMPLING_REASON: Final = "redspan.sampling.reason"
 PAYLOAD: Final = "redspan.payload."
 """And the path, of content that the settings allow."""
+
+Facts: TypeAlias = dict[str, Value]
 
 Naming: TypeAlias = Literal["queue", "semconv"]
 """``spans.naming``: ``queue.enqueue``, or ``enqueue orders`` as the semantic conventions want it."""
@@ -97,6 +111,10 @@ _VERBS: Final[Mapping[str, tuple[str, str]]] = {
     Operation.RESUME.value: ("resume", ""),
     Operation.DRAIN.value: ("drain", ""),
     Operation.PEEK.value: ("peek", ""),
+    Operation.CANCEL.value: ("cancel", ""),
+    Operation.ACK.value: ("ack", "settle"),
+    Operation.WORKER_STARTED.value: ("started", ""),
+    Operation.WORKER_SHUTDOWN.value: ("shutdown", ""),
 }
 """Operation -> ``messaging.operation.name`` and ``messaging.operation.type``."""
 
@@ -192,6 +210,10 @@ def variable(span: Span) -> dict[str, Value]:
         _enqueued(fields, rendered)
     elif operation is _PROCESS:
         _processed(fields, rendered)
+    if fields.parent_id or fields.depends_on or fields.batch_id or fields.scheduled_at:
+        _related(fields, rendered)
+    if fields.trace_id:
+        rendered[TRACE_ID_ORIGINAL] = fields.trace_id
     if job.content:
         rendered.update((PAYLOAD + path, value) for path, value in job.content.items())
     if span.error:
@@ -199,6 +221,28 @@ def variable(span: Span) -> dict[str, Value]:
     if span.facts:
         rendered.update(span.facts)
     return rendered
+
+
+def _related(fields: Fields, rendered: dict[str, Value]) -> None:
+    if fields.parent_id:
+        rendered[PARENT_ID] = fields.parent_id
+    if fields.depends_on:
+        rendered[DEPENDS_ON] = ",".join(fields.depends_on)
+    if fields.batch_id:
+        rendered[BATCH_ID] = fields.batch_id
+    due = utc(fields.scheduled_at)
+    if due:
+        rendered[SCHEDULED_AT] = due
+
+
+def worker(home: Home) -> Facts:
+    """Who a worker is, as far as its name says."""
+    facts: Facts = {WORKER_ID: home.name}
+    if home.host:
+        facts[WORKER_HOST] = home.host
+    if home.pid:
+        facts[WORKER_PID] = home.pid
+    return facts
 
 
 def _enqueued(fields: Fields, rendered: dict[str, Value]) -> None:

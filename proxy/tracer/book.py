@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Final
 
 import msgspec
@@ -16,6 +17,8 @@ from proxy.events import Carry, Connection, JobEvent, digest
 from proxy.frameworks.base import Fields, Framework
 from proxy.tracer import attributes as a
 from proxy.tracer.content import Content
+from proxy.tracer.crew import Crew
+from proxy.tracer.happened import Happened
 from proxy.tracer.index import Index
 from proxy.tracer.jobs import Delivery, Description, Job, JobKey, Jobs, Status
 from proxy.tracer.measures import Measures
@@ -27,6 +30,7 @@ KEY_LIMIT: Final = 1024
 HOLD: Final = 250_000_000
 """ns that a dequeue span waits for its enqueue's event, and a process span for how it ended."""
 _ENDINGS: Final = 10_000
+_QUEUES: Final = 1000
 _EXPECTED: Final = 5000
 """Jobs that are kept in mind because another one will submit them."""
 
@@ -39,6 +43,8 @@ class Policy(msgspec.Struct, frozen=True):
     """ns after which a job starts a new trace, linked to the old one."""
     linked: frozenset[str] = frozenset()
     """Frameworks with ``relation: link``."""
+    relations: Mapping[str, str] = {}
+    """``parent`` or ``link`` by name or glob of queues, whatever their framework has."""
     without_process: frozenset[str] = frozenset()
     """Frameworks with ``process_span: false``."""
     services: Mapping[str, str] = {}
@@ -53,6 +59,14 @@ class Policy(msgspec.Struct, frozen=True):
     """Jobs that are kept to be shown, whether they go on or not."""
     indexed_bytes: int = 16 * 2**20
     """Bytes that these may take."""
+    related: frozenset[str] = frozenset()
+    """Frameworks whose jobs name others."""
+    batches: bool = False
+    """A span more for a command with several jobs."""
+    health: bool = False
+    """Spans of workers that come and go, too."""
+    timeouts: Mapping[str, int] = {}
+    """ns after which an attempt counts as timed out, by framework; frameworks without have none."""
 
 
 class Seen(msgspec.Struct, gc=False):
@@ -75,10 +89,9 @@ class Seen(msgspec.Struct, gc=False):
     job: Job | None = None
     """The job that it is about, once it is known."""
 
-    def span(self, operation: Operation, kind: Kind, context: SpanContext, span_id: bytes) -> Span:
-        """A span in the context's trace, over the command; no parent yet."""
+    def facts(self) -> JobFacts:
         event = self.event
-        facts = JobFacts(
+        return JobFacts(
             framework=event.framework,
             queue=event.queue,
             key=event.key[:KEY_LIMIT].decode(errors="backslashreplace"),
@@ -88,6 +101,10 @@ class Seen(msgspec.Struct, gc=False):
             size=event.size,
             content=self.content,
         )
+
+    def span(self, operation: Operation, kind: Kind, context: SpanContext, span_id: bytes) -> Span:
+        """A span in the context's trace, over the command; no parent yet."""
+        event = self.event
         return Span(
             operation=operation,
             kind=kind,
@@ -96,12 +113,20 @@ class Seen(msgspec.Struct, gc=False):
             parent_id=b"",
             start=event.at,
             end=max(event.at, event.done),
-            job=facts,
+            job=self.facts(),
             sampled=context.sampled,
             flags=context.flags,
             tracestate=shown(context.tracestate) if context.tracestate else "",
             service=self.service,
         )
+
+
+class Batch(msgspec.Struct):
+    """A command with several jobs."""
+
+    span: Span
+    left: int
+    """Jobs that are yet to be heard of."""
 
 
 def label(facts: JobFacts) -> tuple[str, str]:
@@ -137,6 +162,24 @@ class Book:
         self._endings: Final[set[tuple[str, str, str]]] = set()
         self._expected: Final[OrderedDict[tuple[str, int, str, bytes], Link]] = OrderedDict()
         self.index: Final = Index(policy.indexed, policy.indexed_bytes)
+        self._linked: dict[tuple[str, str], bool] = {}
+        self.related: Final[OrderedDict[tuple[str, int, str, str], Link]] = OrderedDict()
+        """To the span of each job, and the first one of each batch, that others may name."""
+        self.batches: Final[OrderedDict[tuple[int, int, int, bytes], Batch]] = OrderedDict()
+        """By connection, time and key."""
+        self.gaps = 0
+        """How often something was lost of what the relay had to say."""
+        self.crew: Final = Crew()
+        self.taken: Final[deque[tuple[int, Job, Delivery]]] = deque()
+        """Deliveries that somebody has taken from their holder, and until when he may put them anywhere."""
+        self.timed: Final[dict[int, OrderedDict[int, tuple[Job, Delivery]]]] = {}
+        """Deliveries that may time out, by how long they may take, in the order in which they will."""
+        self.throttled: Final[OrderedDict[tuple[int, int], tuple[int, int]]] = OrderedDict()
+        """By connection: since when its client was told to wait, ns, and for how long, ms."""
+        self.paused: Final[OrderedDict[tuple[str, int, str, bytes], None]] = OrderedDict()
+        """Keys of queues that are."""
+        self.happened: list[Happened] | None = None
+        """What happened to jobs since that was last taken; None: nobody listens."""
         self.spans: list[Span] = []
         """Finished since they were last taken."""
 
@@ -193,6 +236,18 @@ class Book:
         link = self._expected.pop(self.key(seen)[:4], None) if self._expected else None
         return () if link is None else (link,)
 
+    def linked(self, event: JobEvent) -> bool:
+        """A dequeue gets a trace of its own, with a link: by `Policy.relations`, else by its framework."""
+        policy, key = self.policy, (event.framework, event.queue)
+        known = self._linked.get(key)
+        if known is None:
+            if len(self._linked) >= _QUEUES:
+                self._linked.clear()
+            fitting = (relation for glob, relation in policy.relations.items() if fnmatchcase(event.queue, glob))
+            relation = policy.relations.get(event.queue) or next(fitting, "")
+            known = self._linked[key] = relation == "link" if relation else event.framework in policy.linked
+        return known
+
     def forget(self, job: Job) -> None:
         for delivery in job.deliveries:
             self.close(delivery)
@@ -204,6 +259,10 @@ class Book:
             self.measures.flight(label(delivery.facts), -int(delivery.counted))
             if delivery.closed is not None:
                 delivery.closed()
+            if delivery.holder is not None:
+                self.crew.done(delivery.holder, delivery)
+            if delivery.timeout:
+                self.timed[delivery.timeout].pop(id(delivery), None)
         if delivery.handle is not None:
             self.handles.pop(delivery.handle, None)
             delivery.handle = None
@@ -235,8 +294,11 @@ class Book:
 
     def begin(self, seen: Seen) -> SpanContext:
         """A new trace, in which nobody has a span yet."""
+        return self.root(seen.event.queue, seen.event.key)
+
+    def root(self, queue: str, key: bytes) -> SpanContext:
         trace_id = self.ids.trace_id()
-        state = self.rates.sampler(seen.event.queue, seen.event.key)(trace_id)
+        state = self.rates.sampler(queue, key)(trace_id)
         return SpanContext(trace_id, b"", RANDOM if state is None else RANDOM | SAMPLED, state or b"")
 
     def name_client(self, seen: Seen, span: Span) -> None:

@@ -8,11 +8,13 @@ from typing import Final
 
 import msgspec
 
+from proxy.context import baggage
 from proxy.context.fields_slot import unpack
 from proxy.frameworks import paths
 from proxy.tracer.span import Value
 
 _REMEMBERED: Final = 4096
+_BAGGAGE: Final = f"{baggage.KEY}."
 
 
 class Allowed(msgspec.Struct, frozen=True):
@@ -39,6 +41,8 @@ class Content:
         found: dict[str, Value] = {}
         for path in wanted:
             one = paths.at(job, path)
+            if one is None and _BAGGAGE in path:
+                one = _carried(job, path)
             if isinstance(one, str | int | float) and len(found) < self._limit:
                 found[path] = one
         return found
@@ -53,6 +57,13 @@ class Content:
             )
             known = self._paths[framework, queue] = tuple(dict.fromkeys(path for one in fitting for path in one.paths))
         return known
+
+
+def _carried(job: Mapping[str, object], path: str) -> object:
+    """``….baggage.<key>`` where the baggage is no object, but text as W3C has it."""
+    place, _, key = path.partition(_BAGGAGE)
+    text = paths.at(job, f"{place}{baggage.KEY}")
+    return baggage.parse(text).get(key) if isinstance(text, str) else None
 
 
 def _members(value: bytes) -> Mapping[str, object]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from proxy.context.traceparent import SpanContext
 from proxy.events import Op, Outcome, Verdict
 from proxy.frameworks.base import End
 from proxy.tracer import attributes as a
 from proxy.tracer import silence
 from proxy.tracer.book import HOLD, KEY_LIMIT, Book, Seen, label
+from proxy.tracer.happened import LOST, STARTED, by_span
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
 from proxy.tracer.measures import place_of
 from proxy.tracer.note import has_own_id, note
-from proxy.tracer.settle import taken_over
+from proxy.tracer.relatives import begun
+from proxy.tracer.settle import removed, taken_over
+from proxy.tracer.shifts import takes
 from proxy.tracer.span import Kind, Link, Operation, Span, Value
+from proxy.tracer.trouble import given_to_another
 
 
 def claim(book: Book, seen: Seen) -> None:
@@ -27,6 +33,7 @@ def claim(book: Book, seen: Seen) -> None:
     if event.done < stay.due:
         job.waiting.remove(stay)
         job.status = Status.CANCELLED
+        removed(book, job, seen, stay)
         return
     dequeue(book, seen)
 
@@ -36,6 +43,8 @@ def dequeue(book: Book, seen: Seen) -> None:
     job, _ = book.job(seen, Status.RUNNING)
     if framework.exclusive:
         taken_over(book, job, seen)
+    elif book.taken:
+        given_to_another(book, job)
     carried = book.recover(seen)
     stored = carried.context
     waiting = _stay(job, stored, own=has_own_id(seen))
@@ -87,11 +96,14 @@ def dequeue(book: Book, seen: Seen) -> None:
         begun=event.op is not Op.DEQUEUE or event.number != 0,
         enqueue_id=b"" if carried.context is None else carried.context.span_id,
         stay=waiting,
+        gaps=book.gaps,
     )
     if seen.fields.handle:
         delivery.handle = (*job.key[:3], seen.fields.handle.encode(errors="replace"))
         book.handles[delivery.handle] = job.key
     book.expect(seen, delivery)
+    if book.policy.related:
+        begun(book, seen, Link(span.trace_id, delivery.process_id, "", span.flags))
     _give(book, seen, job, delivery, span, undelivered=event.outcome is Outcome.UNDELIVERED)
 
 
@@ -113,6 +125,8 @@ def _give(book: Book, seen: Seen, job: Job, delivery: Delivery, span: Span, *, u
         book.close(delivery)
         book.measures.end(label(span.job), "undelivered")
         job.status = Status.LOST
+        if book.happened is not None:
+            book.happened.append(by_span(LOST, job, span, span.end))
     else:
         job.delivered(delivery)
         if job.overfull:
@@ -124,6 +138,14 @@ def _give(book: Book, seen: Seen, job: Job, delivery: Delivery, span: Span, *, u
         runs = delivery.counted or (delivery.open and book.shows_ends(span.job))
         job.status = Status.RUNNING if runs else Status.UNKNOWN
         book.measures.flight(label(span.job), int(delivery.counted))
+        if book.happened is not None and delivery.begun:
+            book.happened.append(by_span(STARTED, job, span, span.end))
+        if delivery.worker:
+            takes(book, job, delivery)
+        timeout = book.policy.timeouts.get(span.job.framework, 0) if book.policy.timeouts else 0
+        if timeout and delivery.open:
+            delivery.timeout = timeout
+            book.timed.setdefault(timeout, OrderedDict())[id(delivery)] = (job, delivery)
         if delivery.framework.end is End.NEXT_POP:
             book.popped.setdefault(delivery.conn, []).append((job, delivery))
         elif delivery.framework.end is End.THREADS and not delivery.dest and delivery.open:
@@ -150,7 +172,8 @@ def too_old(book: Book, seen: Seen, waiting: Waiting | None) -> bool:
     since = fields.enqueued_at or (0 if fields.attempt else fields.created_at)
     if waiting is not None:
         since = waiting.since
-    return event.framework in policy.linked or bool(since and event.done - since > policy.max_age)
+    linked = book.linked(event) if policy.relations else event.framework in policy.linked
+    return linked or bool(since and event.done - since > policy.max_age)
 
 
 def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | None) -> None:
@@ -158,8 +181,11 @@ def _describe_dequeue(book: Book, seen: Seen, span: Span, waiting: Waiting | Non
     place = place_of(span.job)
     depth = book.measures.depth_at(place)
     if depth:
-        book.measures.depth_is(place, depth - 1)
+        asked = place in book.measures.asked
+        book.measures.depth_is(place, depth - 1, asked=asked)
         span.facts[a.DEPTH] = depth - 1
+        if asked:
+            span.facts[a.DEPTH_SOURCE] = "llen"
     if waiting is not None:
         span.start = max(span.start, min(waiting.since, span.end))
         ready = max(waiting.since, min(waiting.due, span.end))

@@ -6,17 +6,23 @@ from proxy.context.traceparent import SpanContext, unpack
 from proxy.events import Carry, JobEvent, Op, Outcome, Verdict
 from proxy.tracer import attributes as a
 from proxy.tracer.book import Book, Seen
+from proxy.tracer.happened import ENQUEUED, by_span
 from proxy.tracer.jobs import Delivery, Job, Status, Waiting
 from proxy.tracer.measures import place_of
 from proxy.tracer.note import has_own_id, note
+from proxy.tracer.queues import waited
 from proxy.tracer.reference import set_aside, tell
+from proxy.tracer.relatives import in_one_command, relate
 from proxy.tracer.settle import given_back
 from proxy.tracer.span import Kind, Link, Operation, Span
+from proxy.tracer.trouble import given_to_another
 
 
 def enqueue(book: Book, seen: Seen) -> None:
     event = seen.event
     before = book.known(seen)
+    if before is not None and book.taken:
+        given_to_another(book, before)
     late = None if before is None else _late(before, event)
     named = before is not None and _named(before, seen, late)
     span, context = _span(book, seen)
@@ -42,6 +48,7 @@ def enqueue(book: Book, seen: Seen) -> None:
         if job.description is not None and has_own_id(seen):
             tell(book, seen, job, late, job.description)
         book.note(job, span)
+        _tell(book, job, span, event)
         _pair(book, job, late, span, seen)
         return
     stay = _moved(book, job, span, event)
@@ -50,8 +57,9 @@ def enqueue(book: Book, seen: Seen) -> None:
     job.status = Status.ENQUEUED
     aside = 0 if stay is None or not stay.since else max(0, event.at - stay.since)
     book.note(job, span)
+    _tell(book, job, span, event)
     links = span.links if stay is None else (*stay.links, *span.links)
-    job.enqueued(Waiting(context, event.done, links, before=aside), named=named)
+    job.enqueued(Waiting(context, event.done, links, queue=event.queue, before=aside), named=named)
     if event.number >= 0 and event.op is Op.ENQUEUE:
         book.measures.depth_is(place_of(span.job), event.number)
 
@@ -67,6 +75,8 @@ def schedule(book: Book, seen: Seen) -> None:
         return
     job, known = book.job(seen, Status.SCHEDULED)
     due = max(0, event.number * 1_000_000)
+    if book.taken:
+        given_to_another(book, job)
     stay, repeated = job.scheduled(), known and _is_there(job, seen)
     if stay is not None and event.outcome is not Outcome.ERROR and not repeated:
         stay.due = due
@@ -85,7 +95,15 @@ def schedule(book: Book, seen: Seen) -> None:
         _again(book, job, seen, span)
     job.status = Status.SCHEDULED
     book.note(job, span)
-    job.enqueued(Waiting(context, event.done, span.links, scheduled=True, key=event.key, due=due), named=named)
+    _tell(book, job, span, event)
+    job.enqueued(
+        Waiting(context, event.done, span.links, scheduled=True, key=event.key, due=due, queue=event.queue), named=named
+    )
+
+
+def _tell(book: Book, job: Job, span: Span, event: JobEvent) -> None:
+    if book.happened is not None:
+        book.happened.append(by_span(ENQUEUED, job, span, event.done))
 
 
 def _named(job: Job, seen: Seen, late: Delivery | None) -> bool:
@@ -117,7 +135,7 @@ def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
     if context is None or not context.span_id:
         begun = context or book.begin(seen)
         context = SpanContext(begun.trace_id, book.ids.span_id(), begun.flags, begun.tracestate)
-    found = seen.carry is Carry.FOUND
+    found = seen.carry is Carry.FOUND and seen.context is not None and bool(seen.context.span_id)
     span_id = book.ids.span_id() if found else context.span_id
     span = seen.span(Operation.ENQUEUE, Kind.CLIENT if found else Kind.PRODUCER, context, span_id)
     span.parent_id = context.parent if found else event.previous
@@ -129,7 +147,11 @@ def _span(book: Book, seen: Seen) -> tuple[Span, SpanContext]:
     _describe_enqueue(book, seen, span)
     if event.outcome is not Outcome.ERROR:
         span.links += book.expected(seen)
+        if book.policy.related:
+            relate(book, seen, span)
     book.spans.append(span)
+    if event.batch > 1 and book.policy.batches and event.outcome is not Outcome.ERROR:
+        in_one_command(book, seen, span)
     return span, context
 
 
@@ -183,6 +205,8 @@ def _describe_enqueue(book: Book, seen: Seen, span: Span) -> None:
         span.facts[a.BATCH_COUNT] = event.batch
     if event.outcome is Outcome.UNKNOWN:
         span.facts[a.OUTCOME] = "unknown"
+    if book.throttled:
+        waited(book, seen, span)
     book.name_client(seen, span)
 
 

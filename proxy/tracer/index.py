@@ -327,5 +327,5 @@ class Index:
             rates.count(ENQUEUED, span.end)
         elif span.operation is Operation.DEQUEUE:
             rates.count(DELIVERED, span.end)
-        else:
+        elif span.operation is Operation.PROCESS:
             rates.count(FAILED if span.error else SUCCEEDED, span.end)

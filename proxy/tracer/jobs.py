@@ -46,6 +46,7 @@ class Waiting(msgspec.Struct, gc=False):
     """Of the scheduled set."""
     due: int = 0
     """When it may leave the scheduled set, ns; 0: at any time."""
+    queue: str = ""
     before: int = 0
     """ns that it had spent in a scheduled set before it came here."""
 
@@ -113,6 +114,16 @@ class Delivery(msgspec.Struct, gc=False):
     """Span id of the enqueue that its context names."""
     begun: bool = True
     """It is an attempt; else it may still be put back as it was."""
+    holder: tuple[str, str, str] | None = None
+    """Its worker, as `proxy.tracer.crew` knows it."""
+    timeout: int = 0
+    """ns after which it counts as timed out; 0: never."""
+    said: int = 0
+    """How often somebody has put the job on the completed or the dead letter list."""
+    gaps: int = 0
+    """`proxy.tracer.book.Book.gaps` when it began."""
+    taken: bool = False
+    """Somebody else took it from its holder."""
     over: int = 0
     """When its worker had done with it, ns; 0: it has not, or it is not known."""
     silent: Verdict = Verdict.NONE

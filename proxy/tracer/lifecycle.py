@@ -11,7 +11,8 @@ dequeue    by DEQUEUE; where nothing is known of the enqueue yet, it is held for
 process    by what ends the delivery: ACK, SETTLE, RETRY, RECLAIM, NEXT_POP; or, without a processing list, by OUTCOME,
            DEAD_LETTER or the push of the retry; or `HOLD` after OVER; or as `proxy.tracer.threads` concludes.  Never by
            expiry: an end that nobody saw is not made up.
-purge      by PURGE
+others     by what was done to a whole queue (`queues`), to a job that waits (`settle.removed`), too late
+           (`trouble.too_late`); and by workers that come and go (`shifts`)
 ========== ===============================================================================================
 """
 
@@ -23,18 +24,19 @@ from typing import Final
 from proxy.context.carry import Carrier
 from proxy.context.sampling import Rates
 from proxy.context.traceparent import unpack
-from proxy.events import Connection, JobEvent, Op, Record, Verdict
+from proxy.events import Connection, JobEvent, Op, Record
 from proxy.frameworks.base import End, Framework
-from proxy.tracer import attributes as a
-from proxy.tracer import settle, silence
+from proxy.tracer import queues, settle, shifts, silence, trouble
 from proxy.tracer.book import HOLD, Book, Policy, Seen, label
+from proxy.tracer.crew import Crew
 from proxy.tracer.dequeue import claim, dequeue
 from proxy.tracer.enqueue import enqueue, schedule
+from proxy.tracer.happened import Happened
 from proxy.tracer.index import Index
 from proxy.tracer.jobs import Status, Waiting
-from proxy.tracer.measures import Label, Measures, place_of
+from proxy.tracer.measures import Label, Measures
 from proxy.tracer.reference import complete, describe, early, forget_descriptions
-from proxy.tracer.span import Kind, Operation, Span
+from proxy.tracer.span import Span
 
 
 class Lifecycle:
@@ -68,14 +70,15 @@ class Lifecycle:
     def gap(self, worker: int, count: int) -> None:
         """``count`` records of this worker were lost."""
         self._book.measures.lost_events += count
+        self._book.gaps += 1
+        # What was lost may have been where it went.
+        trouble.lost(self._book, None)
         silence.gap(self._book)
 
     def worker_gone(self, worker: int, now: int) -> list[Span]:
         """A relay worker has died, and its connections with it."""
         for conn in [conn for conn in self._book.connections if conn[0] == worker]:
-            settle.next_pop(self._book, conn, now, None)
-            del self._book.connections[conn]
-            self._book.asking.pop(conn, None)
+            self._gone(conn, now)
         return self._finished()
 
     def tick(self, now: int) -> list[Span]:
@@ -85,6 +88,11 @@ class Lifecycle:
         while book.held and not now < book.held[0][0] <= now + HOLD:
             book.release(book.held.popleft()[1])
         settle.in_silence(book, now)
+        if book.taken:
+            trouble.lost(book, now)
+        if book.timed:
+            trouble.timed_out(book, now)
+        shifts.leave(book, now)
         for job in book.jobs.expired(now):
             book.index.expired(job)
             book.forget(job)
@@ -96,7 +104,24 @@ class Lifecycle:
         while self._book.held:
             self._book.release(self._book.held.popleft()[1])
         settle.in_silence(self._book, None)
+        trouble.lost(self._book, None)
         return self._finished()
+
+    def listen(self) -> None:
+        """From now on note what happens to jobs."""
+        if self._book.happened is None:
+            self._book.happened = []
+
+    def happened(self) -> list[Happened]:
+        """What has happened since the last time; nothing where nobody listens."""
+        if not self._book.happened:
+            return []
+        happened, self._book.happened = self._book.happened, []
+        return happened
+
+    @property
+    def crew(self) -> Crew:
+        return self._book.crew
 
     def _finished(self) -> list[Span]:
         spans, self._book.spans = self._book.spans, []
@@ -128,20 +153,28 @@ class Lifecycle:
                 self._handle(_HANDLERS[before.event.op], before)
 
     def _handle(self, handler: Callable[[Book, Seen], None], seen: Seen) -> None:
-        book = self._book
+        book, event = self._book, seen.event
         complete(book, seen)
+        if event.worker and event.op in shifts.NAMING:
+            shifts.heard(book, seen)
         handler(book, seen)
         if seen.job is not None and book.policy.indexed:
-            book.index.heard(seen.job, seen.event, seen.fields)
+            book.index.heard(seen.job, event, seen.fields)
 
     def _connection(self, worker: int, record: Connection) -> None:
         conn = (worker, record.conn)
         if record.open:
             self._book.connections[conn] = record
         else:
-            settle.next_pop(self._book, conn, record.at, None)
-            self._book.connections.pop(conn, None)
-            self._book.asking.pop(conn, None)
+            self._gone(conn, record.at)
+
+    def _gone(self, conn: tuple[int, int], at: int) -> None:
+        book = self._book
+        settle.next_pop(book, conn, at, None)
+        book.connections.pop(conn, None)
+        book.asking.pop(conn, None)
+        book.crew.closed(conn, at)
+        book.throttled.pop(conn, None)
 
 
 def _move(book: Book, seen: Seen) -> None:
@@ -177,19 +210,6 @@ def _heard(book: Book, seen: Seen) -> None:
         silence.listed(book, seen)
 
 
-def _purge(book: Book, seen: Seen) -> None:
-    span = seen.span(Operation.PURGE, Kind.CLIENT, book.begin(seen), book.ids.span_id())
-    place = place_of(span.job)
-    depth = book.measures.depth_at(place)
-    if depth is not None:
-        span.facts[a.PURGED] = depth
-        book.measures.depth_is(place, 0)
-    if seen.event.verdict is Verdict.UNKNOWN:
-        span.facts[a.OUTCOME] = "unknown"
-    book.name_client(seen, span)
-    book.spans.append(span)
-
-
 _OF_THREADS: Final = (Op.ASK, Op.EMPTY, Op.BEAT)
 _HANDLERS: Final[dict[Op, Callable[[Book, Seen], None]]] = {
     Op.ENQUEUE: enqueue,
@@ -208,5 +228,10 @@ _HANDLERS: Final[dict[Op, Callable[[Book, Seen], None]]] = {
     Op.RETRY: settle.retry,
     Op.MOVE: _move,
     Op.HEARTBEAT: _heard,
-    Op.PURGE: _purge,
+    Op.PURGE: queues.purge,
+    Op.DRAIN: queues.purge,
+    Op.PAUSE: queues.pause,
+    Op.RESUME: queues.resume,
+    Op.PEEK: queues.peek,
+    Op.THROTTLE: queues.throttle,
 }

@@ -54,6 +54,12 @@ class Measures:
         """Of each queue that somebody was given a job from."""
         self.ends: dict[Label, dict[End, int]] = {}
         self._depth: dict[Place, int] = {}
+        self.asked: set[Place] = set()
+        """Those whose depth was known last because somebody asked Redis for it."""
+        self.troubles: dict[tuple[str, str, str], int] = {}
+        """By framework, queue and what went wrong."""
+        self.attempts: dict[tuple[str, str, str, str], int] = {}
+        """By framework, queue, type of job and what became of the job; after 1,000 the rest has the type ``other``."""
         self.evicted = 0
         """Jobs forgotten because there were too many."""
         self.orphans = 0
@@ -74,6 +80,20 @@ class Measures:
     def processed(self, label: Label, ns: int, trace_id: bytes) -> None:
         self._histogram(self.process, label).observe(ns / 1e9, trace_id)
 
+    def ended(self, label: Label, kind: str, status: str) -> None:
+        key = (*label, kind, status)
+        count = self.attempts.get(key)
+        if count is None and len(self.attempts) >= _LABELS:
+            key = (label[0], "other", "other", status)
+            count = self.attempts.get(key)
+        self.attempts[key] = (count or 0) + 1
+
+    def trouble(self, label: Label, what: str) -> None:
+        if (*label, what) not in self.troubles and len(self.troubles) >= _LABELS:
+            label = (label[0], "other")
+        key = (*label, what)
+        self.troubles[key] = self.troubles.get(key, 0) + 1
+
     def flight(self, label: Label, change: int) -> None:
         label = self._label(self.in_flight, label)
         self.in_flight[label] = max(0, self.in_flight.get(label, 0) + change)
@@ -84,9 +104,15 @@ class Measures:
             counts = self.ends.setdefault(self._label(self.ends, label), dict.fromkeys(ENDS, 0))
         counts[how] += 1
 
-    def depth_is(self, place: Place, depth: int) -> None:
-        if place in self._depth or len(self._depth) < _LABELS:
-            self._depth[place] = depth
+    def depth_is(self, place: Place, depth: int, *, asked: bool = False) -> None:
+        """``asked``: somebody asked Redis for it."""
+        if place not in self._depth and len(self._depth) >= _LABELS:
+            return
+        self._depth[place] = depth
+        if asked:
+            self.asked.add(place)
+        else:
+            self.asked.discard(place)
 
     def depth_at(self, place: Place) -> int | None:
         """How many wait under the key; None: that is not known."""

@@ -16,6 +16,7 @@ from proxy.admin.pages import ui_routes
 from proxy.tracer import assembly as tracer_assembly
 from proxy.tracer.export.pipeline import BUCKETS, ExportStats
 from proxy.tracer.how import ENDS
+from proxy.tracer.live import Live
 from proxy.tracer.measures import BOUNDS
 from proxy.tracer.views import Views
 
@@ -43,7 +44,9 @@ def admin_server(tracer: Tracer) -> AdminServer:
         rule=rule,
     )
     guard = Middleware(Guard, bind=settings.admin.bind_address, token_file=settings.admin.token_file)
-    routes = [*api_routes(views), *ui_routes()]
+    live = Live(views, tracer.stories, tracer.lifecycle.listen)
+    tracer.listeners.append(live.happened)
+    routes = [*api_routes(views, live), *ui_routes()]
     return AdminServer(create_app(lambda accept: render(collector, accept), routes, [guard]))
 
 
@@ -79,7 +82,10 @@ def _jobs(tracer: Tracer, reading: Reading, queues: Queues) -> None:
     measures = tracer.lifecycle.measures
     by_queue(reading, queues, "redspan_job_wait_seconds", BOUNDS, measures.wait)
     by_queue(reading, queues, "redspan_job_process_seconds", BOUNDS, measures.process)
-    for name, known in (("redspan_jobs_in_flight", measures.in_flight), ("redspan_queue_depth", measures.depth)):
+    for name, known in (
+        ("redspan_jobs_in_flight", measures.in_flight),
+        ("redspan_queue_depth", measures.depth),
+    ):
         for (framework, queue), number in known.items():
             reading.add(name, (framework, queues.name(framework, queue)), number)
     longest = tracer.lifecycle.longest(time.time_ns())
@@ -90,6 +96,23 @@ def _jobs(tracer: Tracer, reading: Reading, queues: Queues) -> None:
         ends = measures.ends.get((framework, queue), {})
         for end in ENDS:
             reading.add("redspan_attempt_ends_total", (*labels, end), ends.get(end, 0))
+    ages: dict[tuple[str, str], float] = {}
+    for (framework, queue), histogram in measures.wait.items():
+        # Of those that are summed up, the longest.
+        labels = (framework, queues.name(framework, queue))
+        ages[labels] = max(histogram.recent[-1], ages.get(labels, 0.0))
+    for labels, seconds in ages.items():
+        reading.add("redspan_job_age_seconds", labels, seconds)
+    for (framework, queue, what), number in measures.troubles.items():
+        reading.add("redspan_job_troubles_total", (framework, queues.name(framework, queue), what), number)
+    for (framework, queue, kind, status), number in measures.attempts.items():
+        shown = (framework, queues.name(framework, queue), queues.masked(kind), status)
+        reading.add("redspan_attempts_total", shown, number)
+    for (framework, busy), number in tracer.lifecycle.crew.count().items():
+        reading.add("redspan_workers", (framework, "busy" if busy else "idle"), number)
+    journal = tracer.journal
+    reading.add("redspan_lifecycle_events_total", ("written",), 0 if journal is None else journal.written)
+    reading.add("redspan_lifecycle_events_total", ("dropped",), 0 if journal is None else journal.dropped)
     reading.add("redspan_events_lost_total", (), measures.lost_events)
     reading.add("redspan_jobs_forgotten_total", (), measures.evicted)
     reading.add("redspan_orphan_settles_total", (), measures.orphans)

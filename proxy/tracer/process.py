@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,11 +27,13 @@ from proxy.config import Settings
 from proxy.events import BATCH_LIMIT, Batch, Connection, Hello, JobEvent, Record, Snapshot, decode
 from proxy.tracer import assembly
 from proxy.tracer.export.pipeline import ExportPipeline
+from proxy.tracer.journal import Journal
 from proxy.tracer.merge import Merge
 from proxy.tracer.span import Span
 
 if TYPE_CHECKING:
     from proxy.admin.app import AdminServer
+    from proxy.tracer.happened import Happened
 
 TICK: Final = 0.1
 """Seconds between looks at what has waited long enough."""
@@ -66,6 +68,10 @@ class Tracer:
         self.lifecycle = assembly.lifecycle(settings)
         self.sieve = assembly.sieve(settings)
         self.buffer = assembly.buffer(settings)
+        self.stories = assembly.stories(settings)
+        self.journal: Journal | None = None
+        self.listeners: list[Callable[[Happened], None]] = []
+        """Told of everything that happens to a job; who wants that calls `Lifecycle.listen`."""
         self.pipeline: ExportPipeline | None = None
         self._expected: dict[int, int] = {}
         self._merge = Merge()
@@ -87,6 +93,7 @@ class Tracer:
             log.error("export_settings", f"spans cannot be exported: {error}")
             exporters = []
         self.pipeline = ExportPipeline(self.buffer, exporters) if exporters else None
+        self._keep_journal()
         exporting = loop.create_task(self.pipeline.run()) if self.pipeline is not None else None
         self._events = events
         self._listen(events)
@@ -106,11 +113,33 @@ class Tracer:
         channel.close()
         self._merged(self._merge.rest())
         self._take(self.lifecycle.flush())
+        self._tell()
+        if self.journal is not None:
+            self.journal.close()
         self._export(self.sieve.flush(time.monotonic()))
         if self.pipeline is not None:
             await self.pipeline.flush(self.settings.tracing.export.flush_timeout)
         if exporting is not None:
             exporting.cancel()
+
+    def _keep_journal(self) -> None:
+        if self.settings.events.to:
+            try:
+                self.journal = Journal(self.settings.events.to)
+            except OSError as error:
+                log.error("journal", f"cannot write events to {self.settings.events.to}: {error.strerror}")
+            else:
+                self.lifecycle.listen()
+
+    def _tell(self) -> None:
+        """Those who listen of what has happened."""
+        for one in self.lifecycle.happened():
+            if self.journal is not None:
+                self.journal.add(self.stories.line(one))
+            for tell in self.listeners:
+                tell(one)
+        if self.journal is not None:
+            self.journal.flush()
 
     # ---- events
 
@@ -223,6 +252,7 @@ class Tracer:
             await asyncio.sleep(TICK)
             self._merged(self._merge.due(time.time_ns()))
             self._take(self.lifecycle.tick(time.time_ns()))
+            self._tell()
             self._export(self.sieve.tick(time.monotonic()))
 
     # ---- pages

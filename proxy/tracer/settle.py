@@ -9,14 +9,16 @@ from msgspec.structs import replace
 from proxy.events import Op, Verdict
 from proxy.frameworks.base import Framework
 from proxy.tracer import attributes as a
-from proxy.tracer.book import HOLD, Book, Seen, label
-from proxy.tracer.how import how
-from proxy.tracer.jobs import Delivery, Job, Status
-from proxy.tracer.span import Kind, Link, Operation, Span, SpanEvent
+from proxy.tracer.book import HOLD, Book, Seen
+from proxy.tracer.end import end
+from proxy.tracer.happened import CANCELLED, STARTED, by_delivery, by_span
+from proxy.tracer.jobs import Delivery, Job, Status, Waiting
+from proxy.tracer.shifts import takes
+from proxy.tracer.span import Kind, Link, Operation, SpanEvent
+from proxy.tracer.trouble import LOST_AFTER, too_late
 
 _GIVEN_BACK: Final = (Op.RETRY, Op.RECLAIM)
 """After these somebody else may have the job before they are heard of."""
-_STATUS: Final = {Verdict.SUCCESS: Status.SUCCEEDED, Verdict.FAILURE: Status.FAILED}
 
 
 def _find(job: Job, seen: Seen, dest: bytes | None) -> Delivery | None:
@@ -39,6 +41,7 @@ def outcome(book: Book, seen: Seen) -> None:
         book.measures.orphans += 1
         return
     delivery.verdict = event.verdict
+    delivery.said += 1
     delivery.message = seen.fields.error or event.error or delivery.message
     if event.op is Op.DEAD_LETTER:
         delivery.error, delivery.status = "dead_letter", Status.DEAD
@@ -48,7 +51,7 @@ def outcome(book: Book, seen: Seen) -> None:
         delivery.status = Status.SUCCEEDED
     else:
         delivery.error = event.error or delivery.error
-    if not delivery.dest:
+    if not delivery.dest or delivery.taken:
         end(book, job, delivery, event.done)
 
 
@@ -75,11 +78,15 @@ def start(book: Book, seen: Seen) -> None:
     job = book.known(seen)
     delivery = None if job is None else _find(job, seen, None)
     if job is not None and delivery is not None:
+        if not delivery.begun and book.happened is not None:
+            book.happened.append(by_delivery(STARTED, job, delivery, seen.event.done))
         delivery.begun = True
         delivery.started = delivery.started or seen.event.done
         if seen.event.number > 0:
             _count(job, delivery, seen.event.number - 1)
         delivery.worker = seen.event.worker or delivery.worker
+        if delivery.worker:
+            takes(book, job, delivery)
         if seen.event.dest:
             book.hold(job, delivery, seen.event.dest)
 
@@ -164,24 +171,44 @@ def cancel(book: Book, seen: Seen) -> None:
     if job is None:
         return
     if job.waiting:
-        job.waiting.pop(0)
+        stay = job.waiting.pop(0)
         job.status = Status.CANCELLED
+        removed(book, job, seen, stay)
     elif event.verdict is not Verdict.NONE and (delivery := _find(job, seen, None)) is not None:
         delivery.verdict, delivery.error = event.verdict, event.error
+        if event.error == "cancelled":
+            delivery.status = Status.CANCELLED
         end(book, job, delivery, event.done)
+
+
+def removed(book: Book, job: Job, seen: Seen, stay: Waiting) -> None:
+    """It waited, and nobody will get it."""
+    context = stay.context
+    seen.event.queue = seen.event.queue or stay.queue
+    span = seen.span(Operation.CANCEL, Kind.CLIENT, context, book.ids.span_id())
+    span.parent_id = context.parent
+    book.name_client(seen, span)
+    book.spans.append(span)
+    book.note(job, span)
+    if book.happened is not None:
+        book.happened.append(by_span(CANCELLED, job, span, span.end))
 
 
 def ack(book: Book, seen: Seen) -> None:
     event, job = seen.event, book.known(seen)
     delivery = None if job is None else _find(job, seen, event.dest or event.key)
     if job is None or delivery is None:
+        if job is not None and not event.number and too_late(book, job, seen):
+            return
         # Where an acknowledgement says nothing of the attempt, it need not be the end of one.
         book.measures.orphans += seen.framework.acked is not Verdict.UNKNOWN
         return
     if not event.number:
         delivery.verdict, delivery.error = Verdict.FAILURE, "ack_lost"
     elif delivery.verdict is Verdict.NONE:
-        delivery.verdict = event.verdict or seen.framework.acked
+        # Where something was lost, that may have been how it ended.
+        sure = delivery.gaps == book.gaps
+        delivery.verdict = (event.verdict or seen.framework.acked) if sure else Verdict.UNKNOWN
         delivery.error = "poison" if delivery.verdict is Verdict.FAILURE else ""
     end(book, job, delivery, event.done)
 
@@ -195,8 +222,14 @@ def reclaim(book: Book, seen: Seen) -> None:
         return
     job.retries += 1
     delivery.verdict, delivery.error, delivery.status = Verdict.FAILURE, "reclaimed", Status.RETRYING
+    delivery.taken = True
     job.failed = Link(delivery.trace_id, delivery.process_id, "reclaimed_from", delivery.flags)
-    end(book, job, delivery, event.done)
+    if seen.framework.exclusive or event.dest:
+        end(book, job, delivery, event.done)
+    else:
+        # Who has popped it has to put it somewhere.
+        delivery.over = event.done
+        book.taken.append((event.done + LOST_AFTER, job, delivery))
 
 
 def next_pop(book: Book, conn: tuple[int, int], at: int, framework: Framework | None) -> None:
@@ -207,74 +240,3 @@ def next_pop(book: Book, conn: tuple[int, int], at: int, framework: Framework | 
             book.popped.setdefault(conn, []).append((job, delivery))
         elif delivery.open:
             end(book, job, delivery, at, inferred=True)
-
-
-def end(book: Book, job: Job, delivery: Delivery, at: int, *, inferred: bool = False, uncertain: int = 0) -> None:
-    """``uncertain``: ns by which it may have ended before ``at``."""
-    book.close(delivery)
-    book.release(delivery)
-    if delivery.status is Status.RUNNING:
-        delivery.status = _STATUS.get(delivery.verdict, Status.UNKNOWN)
-    if job.deliveries[-1] is delivery and not job.waiting:
-        job.status = delivery.status
-        if job.over:
-            book.jobs.put_away(job)
-    facts = delivery.facts
-    if delivery.status is not Status.RETRYING:
-        book.ended(facts)
-    begun = delivery.started or delivery.at
-    last = max(delivery.over or at, begun)
-    held = not delivery.started and begun < facts.fields.held_until <= last
-    if held:
-        begun = facts.fields.held_until
-    if not uncertain:
-        book.measures.processed(label(facts), last - begun, delivery.trace_id if delivery.sampled else b"")
-    book.measures.end(label(facts), how(delivery.verdict, delivery.error))
-    if job.entry is not None and delivery.worker:
-        job.entry.worker = delivery.worker
-    if facts.framework in book.policy.without_process:
-        book.note(job, None)
-        return
-    span = Span(
-        operation=Operation.PROCESS,
-        kind=Kind.CONSUMER,
-        trace_id=delivery.trace_id,
-        span_id=delivery.process_id,
-        parent_id=delivery.dequeue_id,
-        start=begun,
-        end=last,
-        job=facts,
-        sampled=delivery.sampled,
-        flags=delivery.flags,
-        tracestate=delivery.tracestate,
-        links=delivery.links,
-        events=delivery.events,
-        service=delivery.service,
-    )
-    span.facts = {a.DURATION_MS: (last - begun) / 1e6}
-    _describe_end(delivery, span)
-    if held:
-        span.facts[a.START_INFERRED] = True
-    if inferred:
-        span.facts[a.END_INFERRED] = True
-    if uncertain:
-        span.facts[a.END_UNCERTAIN] = uncertain / 1e6
-    book.spans.append(span)
-    book.note(job, span)
-
-
-def _describe_end(delivery: Delivery, span: Span) -> None:
-    again = delivery.status is Status.RETRYING
-    if delivery.verdict is Verdict.FAILURE:
-        span.error = delivery.error or "failure"
-        if delivery.message:
-            span.facts[a.JOB_ERROR] = delivery.message
-        if delivery.framework.backs_off_inside and delivery.error in ("retry", "dead_letter"):
-            span.facts[a.INCLUDES_BACKOFF] = True
-        span.facts[a.STATUS] = "retry" if again else "failure"
-    elif delivery.verdict is Verdict.SUCCESS:
-        span.facts[a.STATUS] = "success"
-    elif again:
-        span.facts[a.STATUS] = "retry"
-    if delivery.worker:
-        span.facts[a.WORKER_ID] = delivery.worker

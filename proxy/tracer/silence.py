@@ -7,8 +7,8 @@ from typing import Final
 from proxy.events import JobEvent, Op, Verdict
 from proxy.frameworks.base import Framework
 from proxy.tracer.book import Book, Seen
+from proxy.tracer.end import end
 from proxy.tracer.jobs import Delivery, Job
-from proxy.tracer.settle import end
 from proxy.tracer.threads import Over, Threads
 
 _HOSTS: Final = 1000

@@ -27,6 +27,10 @@ class Operation(StrEnum):
     RESUME = "queue.resume"
     DRAIN = "queue.drain"
     PEEK = "queue.peek"
+    CANCEL = "queue.cancel"
+    ACK = "queue.ack"
+    WORKER_STARTED = "worker.started"
+    WORKER_SHUTDOWN = "worker.shutdown"
 
     @property
     def verb(self) -> str:
@@ -54,8 +58,8 @@ class Link(msgspec.Struct, frozen=True, gc=False, array_like=True):
     trace_id: bytes
     span_id: bytes
     relation: str
-    """``redspan.link``: retry_of, reclaimed_from, requeued_from, duplicate_of, batch, recurrence_of, follows,
-    previous."""
+    """``redspan.link``: retry_of, reclaimed_from, requeued_from, duplicate_of, executed_again, in_flight, batch,
+    child_of, depends_on, recurrence_of, follows, previous."""
     flags: int = 0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 from proxy.config import Settings
@@ -18,6 +17,7 @@ from proxy.tracer.index import Index
 from proxy.tracer.measures import Histogram, Measures
 from proxy.tracer.span import Operation, Span
 from proxy.tracer.story import Story
+from proxy.tracer.when import utc
 
 Shown: TypeAlias = dict[str, Any]
 
@@ -262,16 +262,6 @@ class Views:
             return text
         kept = self._rule(name, text)
         return "" if kept is None else str(kept)
-
-
-def utc(at: int) -> str | None:
-    """Nanoseconds as ISO 8601, to the microsecond; None for 0."""
-    if not at:
-        return None
-    try:
-        return f"{datetime.fromtimestamp(at // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{at // 1000 % 10**6:06d}Z"
-    except (ValueError, OverflowError):
-        return None
 
 
 def _timeline(spans: Iterable[Span]) -> Iterable[Shown]:

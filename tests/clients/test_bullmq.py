@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -140,4 +141,27 @@ def test_an_idle_worker_makes_no_spans(
     before = sidecar.metric("redspan_commands_total")
     sidecar.wait_for(lambda: sidecar.metric("redspan_commands_total") > before + 8, "it does not poll")
     assert receiver.spans == []
+    quiet("bullmq", sidecar)
+
+
+@pytest.mark.parametrize("version", [NEWEST, "6.7 node-redis", "5.12", "4.18"])
+def test_a_queue_is_paused_drained_and_goes_on_and_a_job_is_cancelled(
+    version: str, bull: Bull, start_sidecar: StartSidecar, receiver: Receiver, tmp_path: Path
+) -> None:
+    events = tmp_path / "events"
+    sidecar = start_sidecar({**tracing(receiver, "bullmq"), "events": {"to": str(events)}})
+    before, after = bull(version, "manage", sidecar.url).wait()
+    assert (before["paused"], before["waiting"], after["paused"], after["waiting"]) == (True, 2, False, 0)
+    spans = receiver.wait_for(lambda spans: any(span.name == "queue.resume" for span in spans))
+    assert [span.name for span in sorted(spans, key=lambda one: one.start) if span.name != "queue.enqueue"] == [
+        "queue.pause",
+        "queue.cancel",
+        "queue.drain",
+        "queue.resume",
+    ]
+    assert {span.attributes["queue.name"] for span in spans} == {"mails"}
+    cancel = next(span for span in spans if span.name == "queue.cancel")
+    enqueue = next(span for span in spans if span.span_id == cancel.parent_id)
+    assert enqueue.attributes["messaging.message.id"] == cancel.attributes["messaging.message.id"] == before["removed"]
+    sidecar.wait_for(lambda: "job.cancelled" in events.read_text(), "no event")
     quiet("bullmq", sidecar)

@@ -255,3 +255,49 @@ def test_admin_commands(replay: Replay, sidecar: Sidecar, direct: redis.Redis, r
     purges = sorted((span for span in spans if span.name == "queue.purge"), key=lambda span: span.start)
     assert [span.attributes["redspan.key"] for span in purges[:2]] == [COMPLETED, DEAD]
     assert sidecar.metric("redspan_blind_total") == 0
+
+
+def test_a_producer_is_throttled(replay: Replay, receiver: Receiver) -> None:
+    replay.produce(*(f"{number}.pdf" for number in range(5)), rate_limit=2)
+    spans = receiver.wait_for(lambda spans: len(spans) == 5)
+    throttled = [(span, event) for span in spans for event in span.events]
+    assert throttled
+    for span, event in throttled:
+        assert event.name == "queue.throttled"
+        assert event.attributes["redspan.retry_after_ms"] == 1000
+        assert 900 < event.attributes["redspan.throttled_ms"] <= (span.start - event.at) / 1e6 + 1
+    # Who only looks at the limiter has not been throttled.
+    replay.admin("stats-keys")
+    assert len(receiver.spans) == 5
+
+
+def test_a_job_is_given_to_another_worker_while_the_first_one_has_it(
+    replay: Replay, sidecar: Sidecar, direct: redis.Redis, receiver: Receiver
+) -> None:
+    """A heartbeat is never renewed: a job that takes longer is done twice, and both say that it is done."""
+    replay.worker(count=3, max_retries=0, backoff="12s")
+    replay.produce("slow-fail.pdf")
+    twice = receiver.wait_for_span("queue.ack", timeout=60)
+    assert twice.attributes["error.type"] == "executed_twice"
+    wait_until(lambda: direct.llen(DEAD) >= 2, "the other one has not given up")
+    first = receiver.wait_for_span("job.process", lambda span: span.span_id == twice.parent_id)
+    second = receiver.wait_for_span("job.process", lambda span: span.span_id == twice.links[0].span_id, timeout=60)
+    assert first.attributes["error.type"] == "reclaimed"
+    assert second.attributes["error.type"] in ("dead_letter", "reclaimed")
+    assert first.trace_id == second.trace_id == twice.trace_id
+    assert sidecar.metric("redspan_job_troubles_total", trouble="executed_twice") >= 1
+
+
+def test_what_a_worker_cannot_read_is_poison_and_what_the_reaper_cannot_read_is_lost(
+    replay: Replay, sidecar: Sidecar, receiver: Receiver
+) -> None:
+    with redis.Redis.from_url(sidecar.url) as client:
+        client.lpush(HIGH, '{"id":1}')
+        client.brpoplpush(HIGH, "jobqueue:worker:dead-1-1758372955123456789-0a1b-0:processing", 1)
+        client.lpush(HIGH, '{"id":2}')
+        replay.worker(count=1, max_retries=0, backoff="1s")
+        poison = receiver.wait_for_span("job.process", lambda span: span.attributes["error.type"] == "poison")
+        lost = receiver.wait_for_span("job.process", lambda span: span.attributes["error.type"] == "lost", timeout=30)
+    assert poison.trace_id != lost.trace_id
+    assert lost.attributes["redspan.end.inferred"] is True
+    assert lost.attributes["redspan.worker.host"] == "dead"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import redis
-from rq import Queue, Retry
+from rq import Queue, Retry, suspension
 
 from tests.clients.apps import rq_tasks
 from tests.clients.programs import running, said_by
@@ -181,3 +181,27 @@ def test_worker_and_sidecar_are_told_to_end_at_once(
     assert (ran.trace_id, ran.parent_id) == (dequeue.trace_id, dequeue.span_id)
     assert ran.attributes["job.status"] == "success"
     assert ran.duration >= 2e9
+
+
+def test_a_suspended_worker_goes_on_when_it_is_told_to(
+    start_sidecar: StartSidecar, receiver: Receiver, tmp_path: Path
+) -> None:
+    sidecar = start_sidecar(tracing(receiver))
+    with redis.Redis.from_url(sidecar.url) as client, worker(sidecar.url, tmp_path):
+        queue = Queue("mails", connection=client)
+        queue.enqueue(rq_tasks.add, 1, 1)
+        receiver.wait_for(ends(1), timeout=60)
+        suspension.suspend(client)
+        # It looks only between jobs.
+        queue.enqueue(rq_tasks.add, 1, 2)
+        receiver.wait_for_span("queue.pause", timeout=60)
+        job = queue.enqueue(rq_tasks.add, 1, 3)
+        suspension.resume(client)
+        spans = receiver.wait_for(ends(3), timeout=60)
+        assert job.return_value(refresh=True) == 4
+    (pause,) = [span for span in spans if span.name == "queue.pause"]
+    (resume,) = [span for span in spans if span.name == "queue.resume"]
+    assert {pause.attributes["redspan.key"], resume.attributes["redspan.key"]} == {"rq:suspended"}
+    last = max((span for span in spans if span.name == "job.process"), key=lambda span: span.start)
+    assert pause.end < resume.end < last.start
+    quiet(sidecar)

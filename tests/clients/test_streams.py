@@ -86,3 +86,37 @@ def test_what_a_killed_consumer_had_is_claimed_and_runs_again_in_its_trace(
         assert [lost.attributes["worker.id"], done.attributes["worker.id"]] == ["doomed", "w-2"]
         assert [link.span_id for link in done.links] == [lost.span_id]
     assert sidecar.metric("redspan_blind_total") == 0
+
+
+def test_a_worker_comes_and_goes_with_jobs_in_hand(start_sidecar: StartSidecar, receiver: Receiver) -> None:
+    tracing = {
+        "protocol": "http/protobuf",
+        "endpoint": receiver.url,
+        "export": {"interval": "100ms"},
+        "spans": {"health": True},
+    }
+    sidecar = start_sidecar({"frameworks": {"stream": {"queues": ["events"], "id": "id"}}, "tracing": tracing})
+    with redis.Redis.from_url(sidecar.url) as client:
+        client.xgroup_create("events", "mailers", mkstream=True)
+        for number in range(2):
+            client.xadd("events", {"id": str(number)})
+        with subprocess.Popen([sys.executable, "-c", CONSUMER, sidecar.url, "3"], stdout=subprocess.PIPE) as consumer:
+            assert consumer.stdout is not None
+            consumer.stdout.readline()
+            started = receiver.wait_for_span("worker.started")
+            assert sidecar.metric("redspan_workers", framework="stream", state="busy") == 1
+            consumer.kill()
+        gone = receiver.wait_for_span("worker.shutdown")
+        claimed = client.xclaim("events", "mailers", "w-2", 0, [entry["message_id"] for entry in client.xpending_range(
+            "events", "mailers", "-", "+", 10
+        )])  # fmt: skip
+        assert len(claimed) == 2
+    assert (started.attributes["worker.id"], gone.attributes["worker.id"]) == ("doomed", "doomed")
+    assert gone.attributes["redspan.worker.jobs_in_flight"] == 2
+    assert gone.attributes["redspan.worker.jobs"] == "0,1"
+    processes = receiver.wait_for(lambda spans: sum(span.name == "job.process" for span in spans) == 2)
+    dequeues = {span.span_id for span in processes if span.name == "queue.dequeue"}
+    assert {link.span_id for link in gone.links} <= dequeues
+    for process in receiver.named("job.process"):
+        assert [one.name for one in process.events] == ["worker.shutdown"]
+        assert process.attributes["error.type"] == "reclaimed"

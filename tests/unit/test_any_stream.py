@@ -152,13 +152,13 @@ class Conversation:
             self.jobs.append((Op.DEQUEUE, body))
 
 
-names = st.sampled_from([b"GET", b"get", b"EVAL", b"N" * 50, b"", b"LLEN", b"lpush", b"XADD"])
+names = st.sampled_from([b"GET", b"get", b"EVAL", b"N" * 50, b"", b"STRLEN", b"lpush", b"XADD"])
 arguments = st.lists(
     st.one_of(st.binary(max_size=40), st.sampled_from([b"jobs:none of ours", b"", b"x" * 3000])), max_size=3
 )
 unwatched = st.builds(lambda name, words: encode([name, b"other", *words]), names, arguments)
 inline = st.sampled_from(
-    [b"PING\r\n", b'GET "a b"\r\n', b"get 'a\\'b'\n", b'"LLEN" "jobs\\x00"\r\n', b'ECHO "\xff\r"\r\n']
+    [b"PING\r\n", b'GET "a b"\r\n', b"get 'a\\'b'\n", b'"STRLEN" "jobs\\x00"\r\n', b'ECHO "\xff\r"\r\n']
 )
 silent = st.sampled_from([b"\r\n", b"\n", b" \t\r\n", b"*0\r\n", b"*-1\r\n", b"*-7\r\n"])
 before = st.lists(asides, max_size=2).map(b"".join)

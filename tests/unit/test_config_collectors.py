@@ -262,12 +262,16 @@ class TestOtel:
         tracing = from_env(OTEL_TRACES_EXPORTER=exporter).settings.tracing
         assert (tracing.resolved_protocol(), tracing.console_exporter) == (protocol, console)
 
+    def test_propagators_whose_contexts_are_read(self) -> None:
+        loaded = from_env(OTEL_PROPAGATORS="tracecontext,b3multi,baggage,datadog")
+        assert (loaded.settings.tracing.formats, loaded.warnings) == (("b3", "datadog"), ())
+
     def test_exporters_and_propagators_that_there_are_not(self) -> None:
-        loaded = from_env(OTEL_TRACES_EXPORTER="jaeger,otlp", OTEL_PROPAGATORS="tracecontext,b3,baggage")
+        loaded = from_env(OTEL_TRACES_EXPORTER="jaeger,otlp", OTEL_PROPAGATORS="tracecontext,xray,baggage")
         assert loaded.settings == from_env().settings
         assert loaded.warnings == (
             'env OTEL_TRACES_EXPORTER: redspan has no exporter "jaeger"; left out',
-            'env OTEL_PROPAGATORS: redspan writes W3C contexts only, so "b3" is left out',
+            'env OTEL_PROPAGATORS: redspan does not read "xray"; left out',
         )
 
 

@@ -13,6 +13,8 @@ from tests.unit.settings import RATE, SEED, Write, problems
 
 KNOWN = ", ".join(field.encode_name for field in msgspec.structs.fields(Frameworks))
 
+SECTIONS = "listeners, relay, frameworks, tracing, index, events, admin, log"
+
 
 class TestProblems:
     def test_all_at_once_from_every_source(self, write: Write) -> None:
@@ -101,9 +103,9 @@ class TestProblems:
                 'a dotted path, such as meta.tenant, or nothing, found ".a"',
             ),
             (
-                "frameworks: {list: {slot: a.b}}",
+                "frameworks: {list: {slot: a..b}}",
                 "frameworks.list.slot",
-                'a top-level key, such as traceparent, found "a.b" (a path into the job is not in this release)',
+                'a key, such as traceparent, or a dotted path, such as metadata.traceparent, found "a..b"',
             ),
             (
                 "frameworks: {list: {queues: [a, dead], dead_letter: [d*]}}",
@@ -132,7 +134,7 @@ class TestProblems:
             (
                 "endpoint: x",
                 "endpoint",
-                "a known key, found endpoint (there are listeners, relay, frameworks, tracing, index, admin, log)",
+                f"a known key, found endpoint (there are {SECTIONS})",
             ),
         ],
     )

@@ -173,6 +173,16 @@ def test_relation_link_never_continues_the_producer_s_trace() -> None:
     assert spans[1].links[0].span_id == CONTEXT.span_id
 
 
+@pytest.mark.parametrize(
+    ("relations", "linked"),
+    [({"jo*": "link"}, True), ({"other": "link"}, False), ({"*": "link", "jobs": "parent"}, False)],
+)
+def test_a_queue_can_have_a_relation_of_its_own(relations: dict[str, str], linked: bool) -> None:
+    life = lifecycle(policy={"relations": relations})
+    spans = run(life, enqueue(0), dequeue(1), ack(2))
+    assert [span.trace_id == CONTEXT.trace_id for span in spans] == [True, not linked, not linked]
+
+
 def test_process_spans_can_be_left_to_the_application() -> None:
     life = lifecycle(policy={"without_process": frozenset({"list"})})
     assert [span.operation for span in run(life, enqueue(0), dequeue(1), ack(2))] == ["queue.enqueue", "queue.dequeue"]

@@ -14,6 +14,10 @@ from proxy.admin import app
 from proxy.admin.api import api_routes
 from proxy.admin.app import AdminServer, create_app
 from proxy.config import Settings
+from proxy.config.links import TraceLinks
+from proxy.tracer.live import Live
+from proxy.tracer.redaction import Redaction
+from proxy.tracer.stories import Stories
 from proxy.tracer.views import Views
 from tests.redis import PATIENCE
 from tests.unit.test_index import indexed, submit
@@ -27,7 +31,9 @@ def test_who_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def scenario() -> None:
         life = indexed(jobs=1000)
-        routes = api_routes(Views(Settings(), life.index, life.measures, time.time_ns))
+        views = Views(Settings(), life.index, life.measures, time.time_ns)
+        stories = Stories(TraceLinks(), "shop", Redaction())
+        routes = api_routes(views, Live(views, stories, life.listen))
         server = AdminServer(create_app(lambda _: (b"", "text/plain"), routes))
         loop = asyncio.get_running_loop()
         numbers = itertools.count(1)

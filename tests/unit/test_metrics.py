@@ -16,7 +16,9 @@ from proxy.events import Snapshot
 from proxy.relay import counters, outbox
 from proxy.tracer import how, measures, sieve
 from proxy.tracer.export import buffer
+from proxy.tracer.measures import BOUNDS, Measures
 from proxy.tracer.span import Operation
+from tests.playbook import trace_id
 
 DESIGNED = """
 build_info connections blind_total injections_total invalid_contexts_total events_dropped_total spans_started_total
@@ -208,3 +210,25 @@ def test_every_metric_says_what_it_is() -> None:
 def test_whatever_is_asked_for_there_is_a_page(accept: str) -> None:
     text, _ = render(TracerCollector(list), accept)
     assert b"redspan_build_info" in text
+
+
+def test_histograms_of_jobs_lead_to_traces() -> None:
+    """Of each bucket to the latest that is recorded; Prometheus' old format has no place for that."""
+    measures = Measures()
+    for seconds, trace in ((0.003, 1), (0.004, 2), (20.0, 3), (0.3, 0)):
+        measures.waited(("list", "jobs"), int(seconds * 1e9), trace_id(trace) if trace else b"")
+
+    def shown(accept: str) -> list[str]:
+        collector = TracerCollector(lambda: (), ("list",))
+        collector.sources = (
+            lambda reading: by_queue(reading, Queues(), "redspan_job_wait_seconds", BOUNDS, measures.wait),
+        )
+        text = render(collector, accept)[0].decode()
+        return [line for line in text.splitlines() if line.startswith("redspan_job_wait_seconds_bucket")]
+
+    lines = [line for line in shown("application/openmetrics-text; version=1.0.0") if "#" in line]
+    assert [line.partition(" # ")[2] for line in lines] == [
+        f'{{trace_id="{trace_id(2).hex()}"}} 0.004',
+        f'{{trace_id="{trace_id(3).hex()}"}} 20.0',
+    ]
+    assert "#" not in "".join(shown(""))

@@ -190,13 +190,20 @@ def test_by_hand() -> None:
             )
         }
         admin << :1
+        admin >> {script(keys("wait paused meta-paused paused meta"), "paused")}
+        admin << nil
+        admin >> {script(keys("paused wait meta-paused resumed meta"), "resumed")}
+        admin << nil
         admin >> {script([BASE + "meta-paused", BASE], 1000, "")}
         admin << :0
         """,
         bull(),
     )
-    assert [event.op.name for event in run.events][3:] == ["MOVE", "MOVE", "CANCEL", "PURGE"]
-    assert run.tree().endswith("queue.enqueue CLIENT mails ~requeued_from\nqueue.purge CLIENT mails")
+    assert [event.op.name for event in run.events][3:] == ["MOVE", "MOVE", "CANCEL", "PAUSE", "RESUME", "PURGE"]
+    assert run.tree().endswith(
+        "queue.enqueue CLIENT mails ~requeued_from\n  queue.cancel CLIENT mails\n"
+        "queue.pause CLIENT mails\nqueue.resume CLIENT mails\nqueue.purge CLIENT mails"
+    )
 
 
 @pytest.mark.parametrize("pack", [msgspec.msgpack.encode, str.encode], ids=["packed", "not packed"])

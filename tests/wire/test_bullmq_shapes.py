@@ -123,7 +123,7 @@ def test_promoted_delayed_longer_and_removed() -> None:
         """,
         bullmq(),
     )
-    assert run.tree() == f"{ONE}\nqueue.enqueue PRODUCER mails"
+    assert run.tree() == f"{ONE}\nqueue.enqueue PRODUCER mails\n  queue.cancel CLIENT mails"
     dequeue = run.spans[1]
     assert dequeue.facts[a.WAIT_SOURCE] == "wire"
     assert dequeue.facts[a.WAIT_MS] == 3.0

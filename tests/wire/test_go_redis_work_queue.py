@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from proxy.context.derive import Deriver
-from proxy.tracer.attributes import INCLUDES_BACKOFF, PARENT_UNVERIFIED, WAIT_SOURCE, WORKER_ID
+from proxy.tracer.attributes import (
+    INCLUDES_BACKOFF,
+    PARENT_UNVERIFIED,
+    RETRY_AFTER_MS,
+    THROTTLED_MS,
+    WAIT_SOURCE,
+    WORKER_ID,
+)
 from tests.frameworks import go_redis_work_queue
 from tests.playbook import play
 
@@ -184,6 +191,64 @@ def test_a_retry_may_be_taken_by_a_waiting_worker_before_it_is_known_to_be_one()
         f"  queue.dequeue CLIENT {QUEUE}\n"
         f"    job.process CONSUMER {QUEUE} success ~retry_of"
     )
+
+
+def test_a_producer_that_is_throttled_says_how_long_it_waited() -> None:
+    limited = """
+    producer >> incr jobqueue:rate_limit:producer
+    producer << :101
+    producer >> ttl jobqueue:rate_limit:producer
+    producer << :1
+    """
+    statistics = "admin >> ttl jobqueue:rate_limit:producer\nadmin << :1\n"
+    run = play(statistics + limited + "producer >> ping\nproducer << +PONG\n" + ENQUEUE, go_redis_work_queue())
+    (enqueue,) = run.spans
+    (throttled,) = enqueue.events
+    assert throttled.name == "queue.throttled"
+    assert throttled.attributes == {THROTTLED_MS: 6.0, RETRY_AFTER_MS: 1000}
+
+
+def test_a_worker_whose_job_was_given_to_another_one_has_done_it_twice() -> None:
+    run = play(
+        ENQUEUE
+        + DEQUEUE
+        + f"""
+        reaper >> rpop {PLIST}
+        redis  << '{P}'
+        reaper >> lpush {QUEUE} '{P}'
+        redis  << :1
+        c3 >> brpoplpush {QUEUE} {OTHER} 1
+        c3 << '{P}'
+        c2 >> lpush jobqueue:completed '{P}'
+        c2 << :1
+        c1 >> lrem {PLIST} 1 '{P}'
+        c1 << :0
+        c2 >> del {HEARTBEAT}
+        c2 << :0
+        c3 >> lpush jobqueue:completed '{P}'
+        c3 << :2
+        c3 >> lrem {OTHER} 1 '{P}'
+        c3 << :1
+        """,
+        go_redis_work_queue(),
+    )
+    assert run.tree() == (
+        ONE_TRACE + "retry !reclaimed\n"
+        f"      queue.ack CLIENT {QUEUE} !executed_twice ~executed_again\n"
+        f"  queue.enqueue CLIENT {QUEUE} ~reclaimed_from\n"
+        f"  queue.dequeue CLIENT {QUEUE}\n"
+        f"    job.process CONSUMER {QUEUE} success ~reclaimed_from"
+    )
+
+
+def test_who_looks_at_a_queue_is_seen_if_that_is_wanted() -> None:
+    look = f"admin >> lrange {QUEUE} -10 -1\nadmin << []\nadmin >> llen {QUEUE}\nadmin << :7\n"
+    framework = go_redis_work_queue()
+    assert [event.number for event in play(look, framework).events] == [7]
+    framework.looked_at()
+    run = play(look, framework)
+    assert run.tree() == f"queue.peek CLIENT {QUEUE}"
+    assert run.lifecycle.measures.depth == {("go-redis-work-queue", QUEUE): 7}
 
 
 def test_a_dead_letter_is_an_error() -> None:

@@ -222,6 +222,8 @@ def test_a_reaper_ends_the_attempt_and_the_same_bytes_run_again_in_the_same_trac
         "queue.enqueue PRODUCER jobs\n"
         "  queue.dequeue CLIENT jobs\n"
         "    job.process CONSUMER jobs retry !reclaimed\n"
+        # Its first worker had it still.
+        "      queue.ack CLIENT jobs !executed_twice ~executed_again\n"
         "  queue.enqueue CLIENT jobs ~reclaimed_from\n"
         "  queue.dequeue CLIENT jobs\n"
         "    job.process CONSUMER jobs success ~reclaimed_from"

@@ -270,7 +270,7 @@ def test_deleted_when_done_or_while_it_waits() -> None:
     horse << :1
     """
     assert play(ENQUEUE + POP + READ + START + gone, rq()).tree() == ONE
-    assert play(ENQUEUE + gone, rq()).tree() == "queue.enqueue PRODUCER mails"
+    assert play(ENQUEUE + gone, rq()).tree() == "queue.enqueue PRODUCER mails\n  queue.cancel CLIENT mails"
 
 
 def test_observed_without_writing() -> None:
@@ -300,3 +300,17 @@ def test_what_is_no_job_passes() -> None:
         rq(),
     )
     assert run.events == []
+
+
+def test_suspended_workers_are_seen_to_be_so_and_go_on() -> None:
+    asks = """
+        worker >> MULTI
+        worker << +OK
+        worker >> EXISTS rq:suspended
+        worker << +QUEUED
+        worker >> EXEC
+        worker << [:{}]
+        """
+    resume = "admin >> DEL rq:suspended\nadmin << :1\n"
+    run = play(asks.format(0) + asks.format(1) * 2 + resume + asks.format(0), rq())
+    assert run.tree() == "queue.pause CLIENT rq:suspended\nqueue.resume CLIENT rq:suspended"

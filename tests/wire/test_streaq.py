@@ -275,7 +275,9 @@ def test_a_task_that_waits_for_one_that_fails_is_never_tried() -> None:
         """,
         streaq(),
     )
-    assert run.tree() == ONE.replace("success", "failure !ValueError") + "\nqueue.enqueue PRODUCER default"
+    assert run.tree() == ONE.replace("success", "failure !ValueError") + (
+        "\nqueue.enqueue PRODUCER default\n  queue.cancel CLIENT default"
+    )
     unique(run, ID, OTHER)
 
 
@@ -294,7 +296,7 @@ def test_a_cancelled_task() -> None:
         + f"producer >> ZREM {DELAYED} {ID}\nproducer << :1\nevent describe\nevent schedule\nevent cancel",
         streaq(),
     )
-    assert run.tree() == "queue.enqueue PRODUCER default"
+    assert run.tree() == "queue.enqueue PRODUCER default\n  queue.cancel CLIENT default"
 
 
 def test_cron_jobs_are_scheduled_by_each_worker() -> None:

@@ -4,6 +4,7 @@
 // produce   sends jobs of all kinds, and says what became of them
 // send      sends the jobs of the options (name, data, job's options), without waiting for them
 // schedule  sends jobs that repeat, until so many have run
+// manage    pauses a queue, takes a job out of it, drains it, and lets it go on
 //
 // otel      an option of work and send: where bullmq-otel's spans go
 "use strict";
@@ -170,13 +171,26 @@ async function schedule() {
   await leave(queue);
 }
 
+async function manage() {
+  const queue = new Queue("mails", shared());
+  await queue.pause();
+  const jobs = await queue.addBulk([1, 2, 3].map((n) => ({ name: "add", data: { n } })));
+  await jobs[0].remove();
+  const waiting = async () => (await queue.getJobs(["wait", "paused"])).length;
+  say({ paused: await queue.isPaused(), removed: jobs[0].id, waiting: await waiting() });
+  await queue.drain();
+  await queue.resume();
+  say({ paused: await queue.isPaused(), waiting: await waiting() });
+  await leave(queue);
+}
+
 async function leave(...closing) {
   for (const one of closing) await one.close();
   for (const client of opened) if (client.isOpen) await client.destroy();
   process.exit(0);
 }
 
-({ work, produce, send, schedule })[role]().catch((error) => {
+({ work, produce, send, schedule, manage })[role]().catch((error) => {
   process.stderr.write(`${error.stack}\n`);
   process.exit(1);
 });
