@@ -88,7 +88,7 @@ QUEUES: Final = (
     Panel("Lost, or done twice", "undelivered: popped for a client that had gone. ack_lost and taken_over: somebody "
           "else may have done the job as well.",
           {"{{queue}} {{result}}": f"sum by (queue, result) (increase({_ENDS}"
-           f'{{{_QUEUE},result=~"undelivered|ack_lost|taken_over"}}[$__rate_interval]))'}),
+           f'{{{_QUEUE},result=~"undelivered|lost|ack_lost|taken_over"}}[$__rate_interval]))'}),
 )  # fmt: skip
 
 SIDECAR: Final = (

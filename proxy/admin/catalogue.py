@@ -212,14 +212,8 @@ TRACER: Final = (
     Metric(
         "redspan_attempt_ends_total",
         "counter",
-        "Attempts that have ended, by how. With ack_lost, somebody else may have done the job as well.",
-        (*_QUEUE, "result"),
-    ),
-    Metric(
-        "redspan_attempts_total",
-        "counter",
-        "Attempts that have ended, by type of job and what became of the job.",
-        ("framework", "queue", "type", "status"),
+        "Attempts that have ended, by type of job and by how. With ack_lost, somebody else may have done it as well.",
+        (*_QUEUE, "type", "result"),
     ),
     Metric(
         "redspan_job_troubles_total",

@@ -123,7 +123,7 @@ def _give(book: Book, seen: Seen, job: Job, delivery: Delivery, span: Span, *, u
     if undelivered:
         span.error = span.facts[a.OUTCOME] = "undelivered"
         book.close(delivery)
-        book.measures.end(label(span.job), "undelivered")
+        book.measures.end(label(span.job), span.job.fields.type, "undelivered")
         job.status = Status.LOST
         if book.happened is not None:
             book.happened.append(by_span(LOST, job, span, span.end))
@@ -138,6 +138,7 @@ def _give(book: Book, seen: Seen, job: Job, delivery: Delivery, span: Span, *, u
         runs = delivery.counted or (delivery.open and book.shows_ends(span.job))
         job.status = Status.RUNNING if runs else Status.UNKNOWN
         book.measures.flight(label(span.job), int(delivery.counted))
+        book.measures.begin(label(span.job), span.job.fields.type)
         if book.happened is not None and delivery.begun:
             book.happened.append(by_span(STARTED, job, span, span.end))
         if delivery.worker:

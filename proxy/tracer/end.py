@@ -77,8 +77,7 @@ def _count(book: Book, delivery: Delivery, lasted: int | None) -> None:
         book.ended(facts)
     if lasted is not None:
         measures.processed(label(facts), lasted, delivery.trace_id if delivery.sampled else b"")
-    measures.end(label(facts), how(delivery.verdict, delivery.error))
-    measures.ended(label(facts), facts.fields.type, delivery.status._value_)
+    measures.end(label(facts), facts.fields.type, how(delivery.verdict, delivery.error))
 
 
 def _describe_end(delivery: Delivery, span: Span) -> None:

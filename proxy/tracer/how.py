@@ -7,10 +7,11 @@ from typing import Final, Literal, TypeAlias, get_args
 from proxy.events import Verdict
 
 End: TypeAlias = Literal[
-    "success", "failure", "retry", "dead_letter", "taken_over", "ack_lost", "undelivered", "unknown"
+    "success", "failure", "retry", "dead_letter", "taken_over", "ack_lost", "undelivered", "lost", "unknown"
 ]
 """``taken_over``: somebody else was given the job. ``ack_lost``: there was nothing to acknowledge any more, so somebody
-else may have the job as well. ``undelivered``: the client had gone before the job could be written to it."""
+else may have the job as well. ``undelivered``: the client had gone before the job could be written to it.
+``lost``: taken from its holder, and on no queue since."""
 
 ENDS: Final[tuple[End, ...]] = get_args(End)
 
@@ -20,6 +21,7 @@ _BY_ERROR: Final[dict[str, End]] = {
     "ack_lost": "ack_lost",
     "reclaimed": "taken_over",
     "redelivered": "taken_over",
+    "lost": "lost",
 }
 
 

@@ -19,7 +19,11 @@ Label = tuple[str, str]
 Place = tuple[str, str, str, int, str]
 """One key of a queue: framework and queue, and where it is: upstream, database, key."""
 
+TROUBLES: Final = ("executed_twice", "ack_lost", "lost", "timed_out", "throttled")
+"""What may go wrong with jobs, besides that they fail."""
+
 _LABELS: Final = 1000
+_KINDS: Final = 200
 _RECENT: Final = 200
 
 
@@ -52,14 +56,13 @@ class Measures:
         self.process: dict[Label, Histogram] = {}
         self.in_flight: dict[Label, int] = {}
         """Of each queue that somebody was given a job from."""
-        self.ends: dict[Label, dict[End, int]] = {}
+        self.ends: dict[tuple[str, str, str], dict[End, int]] = {}
+        """By framework, queue and type of job; after 200 the rest has queue and type ``other``."""
         self._depth: dict[Place, int] = {}
         self.asked: set[Place] = set()
         """Those whose depth was known last because somebody asked Redis for it."""
         self.troubles: dict[tuple[str, str, str], int] = {}
         """By framework, queue and what went wrong."""
-        self.attempts: dict[tuple[str, str, str, str], int] = {}
-        """By framework, queue, type of job and what became of the job; after 1,000 the rest has the type ``other``."""
         self.evicted = 0
         """Jobs forgotten because there were too many."""
         self.orphans = 0
@@ -80,14 +83,6 @@ class Measures:
     def processed(self, label: Label, ns: int, trace_id: bytes) -> None:
         self._histogram(self.process, label).observe(ns / 1e9, trace_id)
 
-    def ended(self, label: Label, kind: str, status: str) -> None:
-        key = (*label, kind, status)
-        count = self.attempts.get(key)
-        if count is None and len(self.attempts) >= _LABELS:
-            key = (label[0], "other", "other", status)
-            count = self.attempts.get(key)
-        self.attempts[key] = (count or 0) + 1
-
     def trouble(self, label: Label, what: str) -> None:
         if (*label, what) not in self.troubles and len(self.troubles) >= _LABELS:
             label = (label[0], "other")
@@ -98,11 +93,17 @@ class Measures:
         label = self._label(self.in_flight, label)
         self.in_flight[label] = max(0, self.in_flight.get(label, 0) + change)
 
-    def end(self, label: Label, how: End) -> None:
-        counts = self.ends.get(label)
+    def begin(self, label: Label, kind: str) -> dict[End, int]:
+        """A job of this type is worked on: what starts with its first failure would have no rate before it."""
+        key = (*label, kind)
+        counts = self.ends.get(key)
         if counts is None:
-            counts = self.ends.setdefault(self._label(self.ends, label), dict.fromkeys(ENDS, 0))
-        counts[how] += 1
+            key = key if len(self.ends) < _KINDS else (label[0], "other", "other")
+            counts = self.ends.setdefault(key, dict.fromkeys(ENDS, 0))
+        return counts
+
+    def end(self, label: Label, kind: str, how: End) -> None:
+        self.begin(label, kind)[how] += 1
 
     def depth_is(self, place: Place, depth: int, *, asked: bool = False) -> None:
         """``asked``: somebody asked Redis for it."""

@@ -15,9 +15,8 @@ from proxy.admin.metrics import Queues, Reading, TracerCollector, by_queue, rend
 from proxy.admin.pages import ui_routes
 from proxy.tracer import assembly as tracer_assembly
 from proxy.tracer.export.pipeline import BUCKETS, ExportStats
-from proxy.tracer.how import ENDS
 from proxy.tracer.live import Live
-from proxy.tracer.measures import BOUNDS
+from proxy.tracer.measures import BOUNDS, TROUBLES
 from proxy.tracer.views import Views
 
 if TYPE_CHECKING:
@@ -92,10 +91,15 @@ def _jobs(tracer: Tracer, reading: Reading, queues: Queues) -> None:
     for framework, queue in measures.in_flight:
         labels = (framework, queues.name(framework, queue))
         reading.most("redspan_jobs_in_flight_longest_seconds", labels, longest.get((framework, queue), 0.0))
-        # All of them from the first job on, as what starts with its first failure has no rate before it.
-        ends = measures.ends.get((framework, queue), {})
-        for end in ENDS:
-            reading.add("redspan_attempt_ends_total", (*labels, end), ends.get(end, 0))
+    for framework, queue in {*measures.in_flight, *((framework, queue) for framework, queue, _ in measures.troubles)}:
+        name = queues.name(framework, queue)
+        for trouble in TROUBLES:
+            number = measures.troubles.get((framework, queue, trouble), 0)
+            reading.add("redspan_job_troubles_total", (framework, name, trouble), number)
+    for (framework, queue, kind), ends in measures.ends.items():
+        labels = (framework, queues.name(framework, queue))
+        for end, number in ends.items():
+            reading.add("redspan_attempt_ends_total", (*labels, queues.masked(kind), end), number)
     ages: dict[tuple[str, str], float] = {}
     for (framework, queue), histogram in measures.wait.items():
         # Of those that are summed up, the longest.
@@ -103,11 +107,6 @@ def _jobs(tracer: Tracer, reading: Reading, queues: Queues) -> None:
         ages[labels] = max(histogram.recent[-1], ages.get(labels, 0.0))
     for labels, seconds in ages.items():
         reading.add("redspan_job_age_seconds", labels, seconds)
-    for (framework, queue, what), number in measures.troubles.items():
-        reading.add("redspan_job_troubles_total", (framework, queues.name(framework, queue), what), number)
-    for (framework, queue, kind, status), number in measures.attempts.items():
-        shown = (framework, queues.name(framework, queue), queues.masked(kind), status)
-        reading.add("redspan_attempts_total", shown, number)
     for (framework, busy), number in tracer.lifecycle.crew.count().items():
         reading.add("redspan_workers", (framework, "busy" if busy else "idle"), number)
     journal = tracer.journal

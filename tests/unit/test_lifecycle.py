@@ -232,13 +232,13 @@ def test_depth_of_one_name_in_several_places_is_their_sum() -> None:
 def test_ends_are_counted(events: list[JobEvent], end: str) -> None:
     life = lifecycle()
     run(life, enqueue(-1), dequeue(0), *events)
-    assert {how: count for how, count in life.measures.ends[QUEUE].items() if count} == {end: 1}
+    assert {how: count for how, count in life.measures.ends[*QUEUE, ""].items() if count} == {end: 1}
 
 
 def test_a_job_that_its_client_never_got_is_counted_as_such() -> None:
     life = lifecycle()
     run(life, dequeue(0, outcome=Outcome.UNDELIVERED))
-    assert life.measures.ends[QUEUE]["undelivered"] == 1
+    assert life.measures.ends[*QUEUE, ""]["undelivered"] == 1
 
 
 def test_who_has_worked_for_longest() -> None:

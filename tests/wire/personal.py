@@ -201,5 +201,6 @@ def settings(**tracing: Any) -> dict[str, Any]:
             "security": {"pii_patterns": [PATTERN]},
             **tracing,
         },
+        "events": {"to": "stdout"},
         "log": {"level": "debug"},
     }

@@ -66,18 +66,19 @@ class Watched:
         self._sidecar = sidecar
         self._receivers = receivers
         sidecar.page("/")
-        self._stream = Stream(sidecar)
+        self._streams = {f"/api/events?{query}": Stream(sidecar, query) for query in ("", "lifecycle=true")}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stream.close()
+        for stream in self._streams.values():
+            stream.close()
 
     def emitted(self, last: str, ids: Sequence[str]) -> dict[str, str]:
         """By where it was said. Ends the redspan. ``last`` is in the last event; ``ids`` are jobs to ask about."""
         sidecar, admin = self._sidecar, ("--admin", f"http://{self._sidecar.admin}")
-        said = {"/api/events": self._stream.until(last.encode()).decode()}
+        said = {name: stream.until(last.encode()).decode() for name, stream in self._streams.items()}
         said |= {page: sidecar.get(page).body for page in PAGES}
         exemplars = {"Accept": "application/openmetrics-text; version=1.0.0"}
         said["/metrics, OpenMetrics"] = sidecar.get("/metrics", exemplars).body

@@ -88,6 +88,7 @@ def test_nothing_personal_leaves(
     for where in ("to Receiver", "to ZipkinReceiver", f"/api/jobs/{EMAIL}"):
         assert "redspan.payload.shown" in emitted[where], "what is allowed is not there"
     assert "queue.name" in emitted["its log, and the console"] or console == "tree"
+    assert '"job.enqueued"' in emitted["its log, and the console"], "no stream of events"
     search(emitted)
 
 
