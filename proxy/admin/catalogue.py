@@ -88,7 +88,7 @@ SPANS_DROPPED: Final = ("buffer_full", "export_failed", "rejected", "shutdown")
 
 DECISIONS: Final = ("sampled", "not_sampled", "tail", "thinned", "queue_limited", "limited")
 
-ENDS: Final = ("success", "failure", "retry", "dead_letter", "taken_over", "ack_lost", "undelivered", "unknown")
+ENDS: Final = ("success", "failure", "retry", "dead_letter", "taken_over", "ack_lost", "undelivered", "lost", "unknown")
 
 _QUEUE: Final = ("framework", "queue")
 _MESSAGING: Final = ("messaging_system", "messaging_destination_name", "messaging_operation_name")

@@ -118,7 +118,12 @@ def test_every_end_has_its_event() -> None:
     run(life, enqueue(10, value=b'{"id":"2"}'), dequeue(11, value=b'{"id":"2"}'))
     run(life, enqueue(12, value=b'{"id":"2","attempt":1}'), ack(13, value=b'{"id":"2"}'))
     dead = b'{"id":"2","attempt":1}'
-    run(life, dequeue(14, value=dead), event(Op.DEAD_LETTER, 15, key=b"dead", value=dead), ack(16, value=dead))
+    run(
+        life,
+        dequeue(14, value=dead),
+        event(Op.DEAD_LETTER, 15, key=b"dead", value=dead, verdict=Verdict.FAILURE),
+        ack(16, value=dead),
+    )
     run(life, enqueue(20, value=b'{"id":"3"}'), event(Op.CANCEL, 21, value=b'{"id":"3"}', number=1))
     run(life, enqueue(30, value=b'{"id":"4"}'), dequeue(31, value=b'{"id":"4"}', outcome=Outcome.UNDELIVERED))
     happened = life.happened()
