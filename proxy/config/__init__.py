@@ -15,6 +15,8 @@ from typing import Literal
 from proxy.address import Address, masked, parse_bind, parse_upstream
 from proxy.config import collector
 from proxy.config.collector import Collector, ExportProtocol
+from proxy.config.described import JobPaths, ListSettings, ScriptEntry, ScriptSettings, StreamSettings, ZsetSettings
+from proxy.config.framework import FrameworkSettings, Relation
 from proxy.config.frameworks import (
     ArqSettings,
     AsynqSettings,
@@ -24,24 +26,16 @@ from proxy.config.frameworks import (
     CelerySettings,
     DramatiqSettings,
     Frameworks,
-    FrameworkSettings,
     GocraftWorkSettings,
     GoRedisWorkQueueSettings,
     HueySettings,
-    JobPaths,
     LaravelSettings,
-    ListSettings,
     MachinerySettings,
-    Relation,
     ResqueSettings,
     RqSettings,
-    ScriptEntry,
-    ScriptSettings,
     SidekiqSettings,
-    StreamSettings,
     StreaqSettings,
     TaskiqSettings,
-    ZsetSettings,
 )
 from proxy.config.links import TraceLinks
 from proxy.config.privacy import Allowed, AttributeFilter, Security
