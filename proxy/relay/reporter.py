@@ -9,7 +9,7 @@ from proxy.context.carry import NOTHING
 from proxy.events import VALUE_LIMIT, Connection, JobEvent, Op, Outcome, digest
 from proxy.frameworks.base import End, Framework, Operation
 from proxy.relay.context import RelayContext
-from proxy.relay.ledger import Lost, Pending
+from proxy.relay.pending import Lost, Pending
 from proxy.resp.reply import Reply, ReplyError
 
 _NAME_LIMIT = 128

@@ -17,7 +17,8 @@ from proxy.context.slot import Swap
 from proxy.events import Outcome
 from proxy.frameworks.base import Intent, Mismatch
 from proxy.relay.context import RelayContext
-from proxy.relay.ledger import CONTROLS, Ledger, OutOfStep, Pending, Place
+from proxy.relay.ledger import CONTROLS, Ledger
+from proxy.relay.pending import OutOfStep, Pending, Place
 from proxy.relay.reporter import Reporter
 from proxy.resp.commands import encode, encoded_size, with_last
 from proxy.resp.numbers import Malformed
