@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from huey.registry import Message
 
-from tests.clients.look_alikes import CELERY, DRAMATIQ, TASKIQ, UUID
+from tests.clients.look_alikes import CELERY, DRAMATIQ, GOCRAFT, LARAVEL, MACHINERY, SIDEKIQ, TASKIQ, UUID
 from tests.wire import bullmq_lines
 
 Command: TypeAlias = tuple[str | bytes | int, ...]
@@ -172,6 +172,59 @@ def go_redis_work_queue() -> Iterator[Command]:
     yield ("LPUSH", "jobqueue:dead_letter", job)
 
 
+def laravel() -> Iterator[Command]:
+    queue = f"queues:{QUEUE}"
+    said = {**LARAVEL, "uuid": EMAIL, "displayName": f"Send {ALL}", "data": PERSONAL, "id": EMAIL}
+    yield _eval(1, [queue, f"{queue}:notify"], json.dumps(said))
+    taken = json.dumps({**said, "attempts": 1})
+    yield _eval([json.dumps(said), taken], [queue, f"{queue}:reserved", f"{queue}:notify"], _AT)
+    yield ("ZREM", f"{queue}:reserved", taken)
+
+
+def sidekiq() -> Iterator[Command]:
+    said = {**SIDEKIQ, "queue": QUEUE, "args": [SECRET, ALL], "class": f"Send {ALL}", "jid": EMAIL}
+    failed = json.dumps({**said, "retry_count": 0, "error_class": "E", "error_message": ERROR, "failed_at": 1.5})
+    yield ("LPUSH", f"queue:{QUEUE}", json.dumps(said))
+    yield ("BRPOP", f"queue:{QUEUE}", 2)
+    yield ("ZADD", "retry", 1_700_000_000, failed)
+    yield ("ZADD", "dead", 1_700_000_000, failed)
+
+
+def resque() -> Iterator[Command]:
+    queue, worker, said = f"resque:queue:{QUEUE}", f"{EMAIL}:1:{QUEUE}", {"class": f"Send {ALL}", "args": [SECRET]}
+    work = {"queue": QUEUE, "run_at": "2023-11-14T22:13:20Z", "payload": said}
+    failed = {**work, "exception": f"Error of {ALL}", "error": ERROR, "worker": worker, "failed_at": work["run_at"]}
+    yield ("RPUSH", queue, json.dumps(said))
+    yield ("LPOP", queue)
+    yield ("SET", f"resque:worker:{worker}", json.dumps(work))
+    yield ("RPUSH", "resque:failed", json.dumps(failed))
+    yield ("DEL", f"resque:worker:{worker}")
+
+
+def asynq() -> Iterator[Command]:
+    def field(number: int, text: str) -> bytes:
+        value = text.encode()
+        return bytes((number << 3 | 2, len(value))) + value
+
+    base = f"asynq:{{{QUEUE}}}:"
+    task = field(1, f"send {ALL}") + field(2, SECRET) + field(3, EMAIL) + field(4, QUEUE) + field(7, ALL)
+    yield _eval(1, [f"{base}t:{EMAIL}", f"{base}pending"], task, EMAIL, _AT)
+
+
+def machinery() -> Iterator[Command]:
+    queue = f"{QUEUE}-machinery"
+    said = {**MACHINERY, "UUID": EMAIL, "Name": f"send {ALL}", "RoutingKey": queue, "Args": [{"Value": SECRET}]}
+    yield ("RPUSH", queue, json.dumps(said))
+    yield ("BLPOP", queue, 1)
+    yield ("SET", EMAIL, json.dumps({"TaskUUID": EMAIL, "TaskName": "send", "State": "FAILURE", "Error": ERROR}))
+
+
+def gocraft_work() -> Iterator[Command]:
+    said = {**GOCRAFT, "name": QUEUE, "id": EMAIL, "args": PERSONAL, "err": ERROR, "fails": 1, "failed_at": 1}
+    yield ("LPUSH", f"app:jobs:{QUEUE}", json.dumps(said))
+    yield ("ZADD", "app:retry", 1_700_000_000, json.dumps(said))
+
+
 FRAMEWORKS: Final[Mapping[str, Callable[[], Iterator[Command]]]] = {
     "celery": celery,
     "rq": rq,
@@ -184,6 +237,12 @@ FRAMEWORKS: Final[Mapping[str, Callable[[], Iterator[Command]]]] = {
     "bull": bull,
     "bee-queue": bee_queue,
     "go-redis-work-queue": go_redis_work_queue,
+    "laravel": laravel,
+    "sidekiq": sidekiq,
+    "resque": resque,
+    "asynq": asynq,
+    "machinery": machinery,
+    "gocraft-work": gocraft_work,
 }
 """By the name that spans have; each has to make at least one."""
 

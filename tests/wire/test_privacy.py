@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from proxy.config import Frameworks
+from proxy.frameworks.registry import build
 from tests.conftest import StartSidecar
 from tests.receiver import ReceivedSpan, Receiver
 from tests.redis import RedisServer, free_port
@@ -21,6 +23,8 @@ from tests.wire.surfaces import Watched
 from tests.zipkin_receiver import ZipkinReceiver
 
 LAST = "the-last-job"
+OWN = {"list", "stream", "zset", "script"}
+"""Queues that the user describes."""
 
 
 @pytest.fixture
@@ -97,6 +101,7 @@ def test_nor_from_a_job_of_any_framework(
 ) -> None:
     receiver, zipkin = receivers
     places = {"endpoint": receiver.url, "exporters": [{"endpoint": f"{zipkin.url}/api/v2/spans"}]}
+    assert {*personal.FRAMEWORKS} == {one.name for one in build(Frameworks())} - OWN
     sidecar = start_sidecar(personal.settings(**places, console_exporter="tree"))
     with Watched(sidecar, receivers) as watched:
         with connect(sidecar) as client:
