@@ -128,7 +128,7 @@ def test_without_writing_the_ids_pair_the_spans(
         spans = receiver.wait_for(lambda spans: len(spans) >= 3 * ATTEMPTS)
     assert contexts(said) == {""}
     assert_parents_are_exported(spans)
-    assert sidecar.metric("redspan_injections_total", framework="celery", result="written") == 0
+    assert sidecar.metric("redspan_injections_total", framework="celery", result="written") <= 0
     quiet(sidecar)
 
 

@@ -32,7 +32,8 @@ def test_every_job_is_one_trace(start_sidecar: StartSidecar, receiver: Receiver)
     assert "secret" not in str(spans)
     assert "private" not in str(spans)
     quiet("resque", sidecar)
-    assert sidecar.metric("redspan_injections_total", framework="resque", result="written") == 6
+    written = {"framework": "resque", "result": "written"}
+    sidecar.wait_for(lambda: sidecar.metric("redspan_injections_total", **written) == 6, "not all were written")
 
 
 def test_an_idle_worker_makes_no_spans(start_sidecar: StartSidecar, receiver: Receiver) -> None:

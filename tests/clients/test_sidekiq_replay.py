@@ -40,4 +40,5 @@ def test_every_job_is_one_trace(version: str, start_sidecar: StartSidecar, recei
     assert "secret" not in str(spans)
     assert "private" not in str(spans)
     quiet("sidekiq", sidecar)
-    assert sidecar.metric("redspan_injections_total", framework="sidekiq", result="written") == 7
+    written = {"framework": "sidekiq", "result": "written"}
+    sidecar.wait_for(lambda: sidecar.metric("redspan_injections_total", **written) == 7, "not all were written")

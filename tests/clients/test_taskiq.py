@@ -163,7 +163,7 @@ def test_without_writing_the_ids_pair_the_spans(
         spans = receiver.wait_for(ended(TOTAL))
     assert {result for name, _, result in said if name in ("context", "flaky")} == {""}
     assert_parents_are_exported(spans)
-    assert sidecar.metric("redspan_injections_total", framework="taskiq", result="written") == 0
+    assert sidecar.metric("redspan_injections_total", framework="taskiq", result="written") <= 0
     quiet(sidecar)
 
 

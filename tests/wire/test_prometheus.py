@@ -79,6 +79,8 @@ def shop(_redis_server: RedisServer, receiver: Receiver, tmp_path_factory: pytes
         client.flushall()
     with Sidecar(tmp_path_factory.mktemp("shop"), settings) as sidecar:
         busy(sidecar)
+        # What the relay counts is told once a second.
+        sidecar.wait_for(lambda: sidecar.metric("redspan_jobs_total", event="enqueue") == 4, "not counted")
         yield sidecar
 
 

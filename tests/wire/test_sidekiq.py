@@ -181,7 +181,7 @@ def test_cancelled(key: str, removes: tuple[str | int, ...]) -> None:
         sidekiq(),
     )
     assert run.events[-1].op is Op.CANCEL
-    assert run.tree() == "queue.enqueue PRODUCER mails"
+    assert run.tree() == "queue.enqueue PRODUCER mails\n  queue.cancel CLIENT mails"
 
 
 def test_the_workers_own_sidecar_finds_the_context() -> None:
