@@ -53,6 +53,8 @@ clean:
 # A stamp for each set of dependencies: made once, and again when pyproject.toml changes.
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "redspan needs Python 3.11 or later, and \
+	$(PYTHON) is not: make PYTHON=python3.11 …" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
@@ -61,6 +63,6 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml
 
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(VENV)/redis-py-5 --upgrade 'redis>=5,<6'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(VENV)/arq --upgrade 'arq>=0.26'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --target $(VENV)/redis-py-5 --upgrade 'redis>=5,<6'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts --target $(VENV)/arq --upgrade 'arq>=0.26'
 	@touch $@ $(VENV)/.demo

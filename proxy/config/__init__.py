@@ -297,7 +297,7 @@ class Admin(Section, frozen=True):
     trace_links: TraceLinks = TraceLinks()
     """Where a trace can be looked at."""
     ready_requires_upstream: bool = False
-    """Ready only while Redis answers. Takes the application out of service together with Redis."""
+    """Ready only while Redis takes connections. Takes the application out of service together with Redis."""
 
     @property
     def bind_address(self) -> Address:

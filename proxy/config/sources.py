@@ -239,6 +239,9 @@ class _Collector:
         self._problems.append(Problem(dotted(path), given.where, expected, found, hint))
 
 
+_DEFAULT: Final = "default"
+
+
 class _Overlay:
     """From the layers, the strongest first, to the settings."""
 
@@ -252,8 +255,12 @@ class _Overlay:
         return cast(Settings, self._section(Settings, ()))
 
     def where(self, path: KeyPath) -> str:
-        """Where a value comes from, as a message begins."""
-        return self.origins[dotted(path)].removeprefix("file ")
+        """Where a value comes from, as a message begins; of a section what was given in it, of an item its list."""
+        name = dotted(path)
+        within = (origin for known, origin in self.origins.items() if known.startswith((f"{name}.", f"{name}[")))
+        around = (self.origins.get(dotted(path[:end])) for end in range(len(path), 0, -1))
+        found = next(filter(None, around), None) or next((one for one in within if one != _DEFAULT), _DEFAULT)
+        return found.removeprefix("file ")
 
     def _given(self, path: KeyPath) -> Given | None:
         return next((layer[path] for layer in self._layers_of(path) if path in layer), None)
@@ -282,7 +289,7 @@ class _Overlay:
         if section := section_of(item):
             return tuple(self._section(section, (*path, i)) for i in range(self._count(path)))
         given = self._given(path)
-        self.origins[dotted(path)] = given.origin if given else "default"
+        self.origins[dotted(path)] = given.origin if given else _DEFAULT
         if not given:
             return msgspec.UNSET
         if not item:
@@ -296,7 +303,7 @@ class _Overlay:
             merged |= {at: given for at, given in layer.items() if at[:-1] == path and at not in merged}
         if not merged:
             given = self._given(path)
-            self.origins[dotted(path)] = given.origin if given else "default"
+            self.origins[dotted(path)] = given.origin if given else _DEFAULT
         values: dict[str, object] = {}
         for at, given in merged.items():
             key = str(at[-1])
@@ -326,7 +333,7 @@ class _Overlay:
             if at in named and count > 1:
                 self._wrong(at, flag, "one listener, to know which is meant", str(count))
         if not count:
-            self.origins[dotted(path)] = given.origin if given else "default"
+            self.origins[dotted(path)] = given.origin if given else _DEFAULT
         return count
 
     def _read(self, given: Given, kind: Kind, path: KeyPath) -> object:
@@ -341,7 +348,7 @@ class _Overlay:
         problem = Problem(dotted(path), given.where, expected, found, hint)
         if given.origin.startswith("env OTEL_"):
             self._warnings.append(f"{problem}; left out")
-            self.origins[dotted(path)] = "default"
+            self.origins[dotted(path)] = _DEFAULT
         else:
             self._problems.append(problem)
 

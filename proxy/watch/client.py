@@ -18,6 +18,9 @@ TIMEOUT: Final = 30.0
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to connect to, not to listen on
 
 
+_OF_IDS: Final = frozenset("0123456789abcdef-")
+
+
 class WatchError(Exception):
     """It cannot be asked, or does not answer as wanted; the text says why."""
 
@@ -78,6 +81,8 @@ class Client:
             if error.status not in (400, 404):
                 raise
             ids = self.get("/api/ids", {kind: name})["ids"] if name.strip() else []
+            if not ids and error.status == 400 and not set(name.lower()) - _OF_IDS:
+                raise WatchError(f"no {kind} that is remembered has an id that begins with {name}", 404) from None
             if not ids:
                 raise
         if len(ids) > 1:

@@ -127,7 +127,9 @@ def details(job: Shown) -> Iterator[RenderableType]:
             shown = ms(value) if name.endswith("_ms") else printable(str(value))
             _row(table, Text(name.replace("_", " "), "dim"), status(shown) if name == "status" else shown)
     if job["status"] == "unknown":
-        _row(table, Text("end", "dim"), "was not seen: nothing on the wire has told when, or how")
+        seen = job["process_ms"] is not None
+        text = "nothing on the wire has told how" if seen else "was not seen: nothing on the wire has told when, or how"
+        _row(table, Text("end", "dim"), text)
     if job["trace_id"]:
         flags = "01" if any(span["sampled"] for span in job["spans"]) else "00"
         parent = next((span["span_id"] for span in job["spans"] if span["trace_id"] == job["trace_id"]), "0" * 16)

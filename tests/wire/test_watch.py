@@ -82,6 +82,7 @@ def test_show(shop: Sidecar) -> None:
     assert chart[:2] == ["gantt", "    dateFormat x"]
     assert any("job.process bad" in line and ":crit, " in line for line in chart)
     assert "no such job" in redspan("jobs", "show", "nobody", *admin, status=1)
+    assert "no trace that is remembered has an id that begins with dead" in redspan("trace", "dead", *admin, status=1)
 
 
 def test_ids_cut_short(shop: Sidecar) -> None:
@@ -92,7 +93,7 @@ def test_ids_cut_short(shop: Sidecar) -> None:
     assert {"ok", "on"} <= set(said.replace(",", "").split())
     for beginning in (TRACE[:7], UUID[:11].upper()):
         assert json.loads(redspan("trace", beginning, "--json", *admin))["trace_id"] == TRACE
-    assert "hex digits" in redspan("trace", TRACE[:7] + "f", *admin, status=2)
+    assert "no trace that is remembered" in redspan("trace", TRACE[:7] + "f", *admin, status=1)
 
 
 def test_each_step_is_said_once(shop: Sidecar) -> None:
