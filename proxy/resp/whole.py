@@ -91,7 +91,7 @@ def is_one_reply(data: bytes) -> bool:
     kind = data[:1]
     if kind == b"$":
         cr = data.find(b"\r\n", 1, _LENGTH_WITHIN)
-        length = _LENGTHS.get(data[:cr])
+        length = _LENGTHS.get(data[:cr]) if cr > 0 else None
         return data == _NIL if length is None else cr + 4 + length == len(data)
     return kind in _LINES and 0 < data.find(b"\r\n") == len(data) - 2
 

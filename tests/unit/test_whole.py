@@ -109,6 +109,7 @@ def test_many_headers_reserve_little_memory(kind: bytes) -> None:
         (b"", False),
         (b"$3", False),
         (b"$3\r", False),
+        (b"$0\r", False),
         (b"*1\r\n:1\r\n", False),
         (b">1\r\n:1\r\n", False),
         (b"$5000\r\n" + 5000 * b"x" + b"\r\n", False),
