@@ -110,15 +110,19 @@ def json_slot(value: bytes, key: bytes = KEY) -> Slot:
             return _read(member, value, key)
     try:
         # Names are few where bytes are many.
-        if not any(member.lower() == name.lower() for member in _members.decode(value)):
+        members = _members.decode(value)
+        alike = [member for member in members if member.lower() == name.lower()]
+        if not alike:
             return JsonSlot(value, key)
-        alike = [member for member in member_names(value) if member.lower() == name.lower()]
+        if b"\\u" in value or value.lower().count(key.lower()) > 1:
+            # One of them may be there several times, which only a much slower decoder tells.
+            alike = [member for member in member_names(value) if member.lower() == name.lower()]
     except (ValueError, RecursionError):
         # Numbers of thousands of digits, nesting at the very limit: what one decoder takes, another does not.
         return NoSlot(State.REFUSED, "not_json")
     if alike != [name]:
         return NoSlot(State.INVALID, "duplicate") if name in alike else NoSlot(State.REFUSED, "similar_key")
-    return _read(_members.decode(value)[name], value, key)
+    return _read(members[name], value, key)
 
 
 def refused(value: bytes) -> NoSlot | None:

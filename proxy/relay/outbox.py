@@ -21,7 +21,7 @@ from proxy import __version__
 from proxy.events import BATCH_LIMIT, HEAD_LIMIT, Hello, Record, Snapshot, append, datagram
 
 Reason: TypeAlias = Literal["ring_full", "channel_broken", "no_tracer", "too_large"]
-"""``redspan_events_dropped_total{reason}``: no room; sent into a broken channel; no tracer was there; no datagram."""
+"""``redspan_events_dropped_total{reason}``: no room; sent into a broken channel; no tracer there; cannot be sent."""
 
 RECORDS_LIMIT: Final = 65_536
 BYTES_LIMIT: Final = 16 * 1024 * 1024
@@ -96,7 +96,13 @@ class Outbox:
             batch = self._begin(number, bytearray())
         records = batch.records
         before = len(records)
-        append(records, record)
+        try:
+            append(records, record)
+        except (OverflowError, UnicodeEncodeError):
+            # A number or a text that has no bytes. Half of it is there, and what the memory held before.
+            del records[before:]
+            self.dropped["too_large"] += 1
+            return
         size = len(records) - before
         if before + size > _ROOM:
             last = records[before:]

@@ -74,6 +74,9 @@ class ReplyFramer:
 
     def skim(self, most: int) -> int:
         """Pass up to ``most`` replies, and any push on the way; how many replies were passed."""
+        if self._taking:
+            # A push that began before anybody asked for the reply behind it.
+            self._drop()
         passed = 0
         while passed < most and self._advance():
             passed += not self.push
@@ -100,10 +103,14 @@ class ReplyFramer:
         if not whole:
             return None
         frame = b"".join(self._parts) if self._size <= self._limit else OVERSIZE
+        self._drop()
+        return frame
+
+    def _drop(self) -> None:
+        """Nothing is collected any more."""
         self._parts = []
         self._size = 0
         self._taking = False
-        return frame
 
     def _collect(self) -> None:
         piece = self._buffer[self._start : self._at]

@@ -20,9 +20,13 @@ LIMIT: Final = 16 * 1024
 """Bytes of a chunk of commands that is looked at this way."""
 
 _NOTHING: Final = object()
-# hiredis makes room for as many elements as a header announces.
+# hiredis makes room for as many elements as a header announces, and a header stands wherever it looks for one: it does
+# not look at the two bytes that end a string.
 _COUNT_WITHIN: Final = len(b"*9999\r\n")
-_MANY: Final = re.compile(rb"\r\n\*\d{5}")
+_MANY: Final = re.compile(rb"\*\d{4}").search
+_MANY_IN_SET: Final = re.compile(rb"~\d{4}").search
+_MANY_IN_PUSH: Final = re.compile(rb">\d{4}").search
+_MANY_IN_ATTRIBUTE: Final = re.compile(rb"\|\d{4}").search
 _BULK_SIZES: Final = array("I", (len(b"$%d\r\n\r\n" % size) + size for size in range(LIMIT + 1)))
 """Bytes of a bulk string, by its length."""
 _COUNT_SIZES: Final = array("I", (len(b"*%d\r\n" % count) for count in range(LIMIT + 1)))
@@ -87,14 +91,19 @@ def is_one_reply(data: bytes) -> bool:
     kind = data[:1]
     if kind == b"$":
         cr = data.find(b"\r\n", 1, _LENGTH_WITHIN)
-        length = _LENGTHS.get(data[:cr])
+        length = _LENGTHS.get(data[:cr]) if cr > 0 else None
         return data == _NIL if length is None else cr + 4 + length == len(data)
     return kind in _LINES and 0 < data.find(b"\r\n") == len(data) - 2
 
 
 def _swells(data: bytes) -> bool:
     """Whether a header in it might announce much more than there is."""
-    return b"\r\n~" in data or b"\r\n>" in data or (b"\r\n*" in data and _MANY.search(data) is not None)
+    return bool(
+        (data.find(b"*", 1) > 0 and _MANY(data, 1))
+        or (b">" in data and _MANY_IN_PUSH(data))
+        or (b"|" in data and _MANY_IN_ATTRIBUTE(data))
+        or (b"~" in data and _MANY_IN_SET(data))
+    )
 
 
 def _pipeline_size(commands: Sequence[Args]) -> int:

@@ -18,6 +18,7 @@ LIMIT: Final = 5000
 GRACE: Final = 2 * 10**9
 """ns without a connection after which a worker counts as gone: it may have opened another one."""
 _CONNECTIONS: Final = 1000
+_THREADS: Final = 1000
 
 Name = tuple[str, str, str]
 """Upstream, framework and name."""
@@ -51,7 +52,7 @@ class Crew:
                 self._forget(next(iter(self.workers)))
         else:
             self.workers.move_to_end(name)
-        known.threads.setdefault(worker, 0)
+        _count(known, worker, 0)
         if conn not in known.connections and len(known.connections) < _CONNECTIONS:
             known.connections[conn] = None
             self._by_connection.setdefault(conn, {})[name] = None
@@ -64,12 +65,12 @@ class Crew:
         worker = self.workers.get(name)
         if worker is not None and id(delivery) not in worker.held:
             worker.held[id(delivery)] = (job, delivery)
-            worker.threads[delivery.worker] = worker.threads.get(delivery.worker, 0) + 1
+            _count(worker, delivery.worker, 1)
 
     def done(self, name: Name, delivery: Delivery) -> None:
         worker = self.workers.get(name)
         if worker is not None and worker.held.pop(id(delivery), None) is not None:
-            worker.threads[delivery.worker] = max(0, worker.threads.get(delivery.worker, 0) - 1)
+            _count(worker, delivery.worker, -1)
 
     def closed(self, conn: tuple[int, int], at: int) -> None:
         for name in self._by_connection.pop(conn, ()):
@@ -105,3 +106,9 @@ class Crew:
             names.pop(name, None)
             if not names:
                 self._by_connection.pop(conn, None)
+
+
+def _count(worker: Worker, thread: str, change: int) -> None:
+    """Jobs that a thread has in hand; of too many threads the rest is not known."""
+    if thread in worker.threads or len(worker.threads) < _THREADS:
+        worker.threads[thread] = max(0, worker.threads.get(thread, 0) + change)

@@ -27,10 +27,11 @@ SPANS_LIMIT: Final = 64
 QUEUES_LIMIT: Final = 1000
 """Queues that rates are known of; the rest counts as the queue ``other``."""
 
-_ENTRY_SIZE: Final = 900
+_ENTRY_SIZE: Final = 740
 _STORY_SIZE: Final = 300
 _SPAN_SIZE: Final = 860
 _BYTES_SIZE: Final = 33
+_TRACE_SIZE: Final = 160
 _SETTLED: Final = 10**9
 """ns without news after which a job is packed: longer than a span waits for what may still change it."""
 _PACKED_AT_ONCE: Final = 4
@@ -172,11 +173,17 @@ class Index:
         """The job has spans in this trace."""
         entry = job.entry
         if entry is not None and not entry.gone and trace_id and trace_id != entry.trace_id:
-            if trace_id not in entry.traces:
+            known = trace_id in entry.traces
+            traces = (*(one for one in entry.traces if one != trace_id), trace_id) if entry.traces else (trace_id,)
+            if not known:
                 self._by_trace.add(trace_id, entry)
-            entry.traces = (
-                (*(one for one in entry.traces if one != trace_id), trace_id) if entry.traces else (trace_id,)
-            )
+                self._resize(entry, _TRACE_SIZE)
+            if len(traces) > SPANS_LIMIT:
+                # Its spans are left out, too.
+                self._by_trace.remove(traces[1], entry)
+                self._resize(entry, -_TRACE_SIZE)
+                traces = (traces[0], *traces[2:])
+            entry.traces = traces
 
     def expired(self, job: Job) -> None:
         """Nothing was heard of it for so long that nothing is expected any more."""

@@ -32,7 +32,12 @@ class Journal:
         self._to = to
         self._lines: deque[bytes] = deque()
         self._descriptor = -1
-        self._open()
+        try:
+            self._open()
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            # A pipe that nobody reads yet.
 
     def add(self, line: bytes) -> None:
         if len(line) >= _AT_ONCE or len(self._lines) >= LIMIT:
@@ -66,7 +71,9 @@ class Journal:
                 raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             self._descriptor = sys.stdout.fileno()
         else:
-            self._descriptor = os.open(self._to, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            # Without O_NONBLOCK a pipe is not open before somebody reads it.
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+            self._descriptor = os.open(self._to, flags, 0o640)
 
     def _moved(self) -> bool:
         if self._to == STDOUT or self._descriptor < 0:

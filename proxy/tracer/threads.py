@@ -30,6 +30,8 @@ SETTLING: Final = 10**9
 ALL_HEARD: Final = 12 * 10**9
 """ns in which every worker that there is has beaten: Sidekiq's do each 10 s, and when they start."""
 _HELD: Final = 10_000
+_WORKERS: Final = 1000
+"""Workers of a host that are heard."""
 
 
 class Over(NamedTuple):
@@ -71,6 +73,8 @@ class Threads:
         self._beats: dict[str, tuple[int, frozenset[JobKey]]] = {}
         self._list: dict[str, set[JobKey]] = {}
         """Of beats that are not complete yet."""
+        self._crowded = False
+        """There were too many of these."""
 
     def takes(self, job: Job, delivery: Delivery) -> None:
         """A thread has been given a job."""
@@ -119,12 +123,20 @@ class Threads:
 
     def lists(self, worker: str, job: JobKey) -> None:
         """A heartbeat says that the worker has this job in hand."""
-        self._list.setdefault(worker, set()).add(job)
+        listed = self._list.setdefault(worker, set())
+        listed.add(job)
+        if len(self._list) > _WORKERS or len(listed) > _HELD:
+            self._list.clear()
+            self._crowded = True
 
     def beats(self, worker: str, at: int) -> list[Over]:
         """The heartbeat is complete: what it did not list, and had been given out well before, is over."""
         self._beats[worker] = (at, frozenset(self._list.pop(worker, ())))
         self._beats = {name: beat for name, beat in self._beats.items() if beat[0] > at - GONE}
+        if self._crowded or len(self._beats) > _WORKERS:
+            # Not all that there are can be kept in mind: for now nothing follows from what they do not list.
+            self._beats.clear()
+            self._since, self._crowded = at, False
         if at < self._since + ALL_HEARD:
             return []
         before = min(beat for beat, _ in self._beats.values()) - SETTLING

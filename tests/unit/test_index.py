@@ -197,6 +197,19 @@ def test_a_job_without_end_keeps_its_latest_spans() -> None:
     assert entry.story().spans[0].start == START
 
 
+def test_a_job_without_end_keeps_its_latest_traces() -> None:
+    """Equal jobs of which nobody says that they are over are one; each may have a trace of its own."""
+    life = indexed()
+    for number in range(1, 1000):
+        value = job(1).replace(traceparent(1).encode(), traceparent(number).encode())
+        run(life, event(Op.ENQUEUE, number, value=value, carry=Carry.FOUND, context=_context(number), number=1))
+    entry = only(life.index)
+    assert len(entry.traces) == SPANS_LIMIT
+    assert [bool(life.index.by_trace(trace_id(number))) for number in (1, 2, 900, 999)] == [True, False, False, True]
+    assert len(list(life.index.traces_like(""))) == SPANS_LIMIT
+    assert life.index.size == entry.size
+
+
 def test_without_jobs_there_is_no_index() -> None:
     life = indexed(jobs=0)
     run(life, enqueue(0), dequeue(1), ack(2))

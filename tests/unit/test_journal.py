@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -96,6 +97,28 @@ def test_nobody_reads_a_pipe_and_nobody_waits_for_it(tmp_path: Path) -> None:
     os.close(reader)
     journal.flush()
     assert journal.dropped + journal.written == 2 * LIMIT
+    journal.close()
+
+
+def test_nobody_waits_for_who_will_read_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    readers: list[int] = []
+    rescue = Timer(5, lambda: readers.append(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)))
+    rescue.start()
+    try:
+        journal = Journal(str(pipe))
+        assert not readers
+    finally:
+        rescue.cancel()
+    journal.add(b"1")
+    journal.flush()
+    assert (journal.written, journal.dropped) == (0, 1)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    journal.add(b"2")
+    journal.flush()
+    assert os.read(reader, 10) == b"2\n"
+    os.close(reader)
     journal.close()
 
 

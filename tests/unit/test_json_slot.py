@@ -122,3 +122,18 @@ def test_a_first_name_of_any_length_costs_no_search() -> None:
     value = b'{"' + b"k" * 100_000 + b'":1}'
     written = json_slot(value).write(CONTEXT)
     assert written == value[:-1] + b',"traceparent":"%s"}' % CONTEXT.header()
+
+
+def test_a_context_in_a_long_job_is_found_by_the_fast_decoder_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one takes 50 ms for a megabyte of small objects, and meanwhile nobody else is served."""
+    args = b'{"a":1},' * 1000
+    long = b'{"args":[%s{}],"n":%s' % (args, b"9" * 5000)
+    monkeypatch.setattr("proxy.context.json_slot.member_names", pytest.fail)
+    assert json_slot(b'%s,"traceparent":"%s"}' % (long, HEADER.encode())).context == CONTEXT
+    assert json_slot(b'%s,"Traceparent":"%s"}' % (long, HEADER.encode())).reason == "similar_key"
+
+
+@pytest.mark.parametrize("name", ["traceparent", "trace\\u0070arent", "TRACEPARENT"])
+def test_a_second_context_in_a_long_job_is_noticed(name: str) -> None:
+    long = f'{{"{name}":"{HEADER}","args":[{"0," * 3000}0],"traceparent":"{HEADER}"}}'.encode()
+    assert json_slot(long).reason == "duplicate"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from proxy.events import BATCH_LIMIT, Batch, Connection, Hello, JobEvent, Op, Record, Snapshot, decode
 from proxy.relay import outbox as module
@@ -217,6 +218,23 @@ def test_long_keys_are_split_and_monstrous_ones_dropped() -> None:
                 outbox.emit(record)
             numbers = [number for number, _ in await received(theirs, 5)]
             assert numbers == [2, 3, 4, 5, 7]
+            assert outbox.dropped["too_large"] == 1
+            outbox.detach()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("more", [{"number": 1 << 64}, {"worker": "\ud800"}])
+def test_what_cannot_be_encoded_takes_nothing_else_with_it(more: dict[str, Any]) -> None:
+    """BullMQ's scripts name times of twenty digits, if their callers do."""
+
+    async def scenario() -> None:
+        with pair() as (ours, theirs):
+            outbox = make()
+            outbox.attach(ours)
+            for record in (event(1), structs.replace(event(2), **more), event(3)):
+                outbox.emit(record)
+            assert [number for number, _ in await received(theirs, 2)] == [2, 4]
             assert outbox.dropped["too_large"] == 1
             outbox.detach()
 

@@ -94,6 +94,20 @@ def test_a_push_that_was_half_skimmed_is_not_taken_for_a_reply() -> None:
     assert framer.take() == b":5\r\n"
 
 
+@pytest.mark.parametrize("push", [b">2\r\n$10\r\ninvalidate\r\n_\r\n", b"|1\r\n+ttl\r\n:3600\r\n"])
+def test_a_push_that_was_half_taken_is_no_part_of_a_reply(push: bytes) -> None:
+    """It begins while nothing is awaited; by its end there is a reply to skim, and after that one to take."""
+    for at in range(1, len(push)):
+        framer = ReplyFramer(1000)
+        framer.feed(push[:at])
+        assert framer.take() is None
+        framer.feed(push[at:] + b"+OK\r\n")
+        assert framer.skim(1) == 1
+        framer.feed(b":1\r\n")
+        assert framer.take() == b":1\r\n"
+        assert framer.drained()
+
+
 def test_deep_nesting_needs_no_stack() -> None:
     framer = ReplyFramer(1 << 20)
     framer.feed(b"*1\r\n" * 100_000 + b":1\r\n")

@@ -160,3 +160,25 @@ def test_at_most_so_many_are_kept() -> None:
     for number in range(10_100):
         host._give(Process("p"), 1, number)
     assert len(host.threads._held) == 10_000
+
+
+def test_at_most_so_many_workers_are_kept_and_none_of_them_loses_a_job() -> None:
+    """Those that die in the midst of a heartbeat are never heard of again; each has another name."""
+    host = Host(1, 0, 0)
+    host._give(Process("p"), 1, 1)
+    job, threads = next(iter(host.threads._held.values())).job.key, host.threads
+    at = 100 * S
+    for number in range(5000):
+        at += 10 * MS
+        threads.lists(f"host:{number}:0", (*job[:3], b"%d" % number, 0))
+        if number % 2:
+            assert threads.beats(f"host:{number}:1", at) == []
+        if number % 1000 == 0:
+            threads.lists("host:p:0", job)
+            assert threads.beats("host:p:0", at) == []
+        assert len(threads._list) <= 1000
+        assert len(threads._beats) <= 1000
+    for number in range(20_000):
+        threads.lists("host:p:0", (*job[:3], b"%d" % number, 0))
+    assert sum(map(len, threads._list.values())) <= 10_000
+    assert threads.beats("host:p:0", at) == []

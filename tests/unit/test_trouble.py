@@ -250,3 +250,10 @@ def test_types_of_jobs_are_counted_up_to_a_limit() -> None:
         measures.end(QUEUE, f"type-{number}", "success")
     assert len(measures.ends) == 201
     assert measures.ends["list", "other", "other"]["success"] == 2800
+
+
+def test_threads_of_a_worker_are_bounded() -> None:
+    """go-redis-work-queue numbers them; they are one worker."""
+    life = lifecycle()
+    run(life, *(event(Op.HEARTBEAT, at, worker=f"vm-7-1700000000000000000-ab12-{at}") for at in range(5000)))
+    assert life.crew.count() == {("list", False): 1000}

@@ -66,13 +66,26 @@ def test_what_is_left_to_the_framer(data: bytes) -> None:
     assert WholeCommands().read(data) is None
 
 
-@pytest.mark.parametrize("kind", [b"*", b"~", b">", b"%"])
+@pytest.mark.parametrize("kind", [b"*", b"~", b">", b"%", b"|"])
 def test_a_header_reserves_no_memory(kind: bytes) -> None:
+    header = b"%b99999999\r\n" % kind
     tracemalloc.start()
     try:
-        for data in (b"*99999999\r\n", b"*1\r\n%b99999999\r\n" % kind, b"*2\r\n$1\r\na\r\n%b99999999\r\n" % kind):
-            assert WholeCommands().read(data) is None
+        # Redis and hiredis do not look at what ends a string, nor hiredis at what an inline command is.
+        for before in (b"", b"*1\r\n", b"*2\r\n$1\r\na\r\n", b"*2\r\n$1\r\naXX", b"*1\r\n$4\r\nPINGXX"):
+            assert WholeCommands().read(before + header) is None
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", [b"*", b"~", b">", b"|"])
+def test_many_headers_reserve_little_memory(kind: bytes) -> None:
+    tracemalloc.start()
+    try:
+        for header in (b"*9999\r\n", b"%b1000\r\n" % kind, b"%b999\r\n" % kind):
+            assert WholeCommands().read(b"*1\r\n" + header * ((LIMIT - 4) // len(header))) is None
+        assert tracemalloc.get_traced_memory()[1] < 48 << 20
     finally:
         tracemalloc.stop()
 
@@ -96,6 +109,7 @@ def test_a_header_reserves_no_memory(kind: bytes) -> None:
         (b"", False),
         (b"$3", False),
         (b"$3\r", False),
+        (b"$0\r", False),
         (b"*1\r\n:1\r\n", False),
         (b">1\r\n:1\r\n", False),
         (b"$5000\r\n" + 5000 * b"x" + b"\r\n", False),
