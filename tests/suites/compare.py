@@ -29,7 +29,7 @@ EVERYTHING: dict[str, Any] = {
             "entries": [
                 {"keys": 1, "key": "*", "does": "enqueue", "job": "arguments 1"},
                 {"keys": 1, "key": "*", "does": "dequeue", "job": "reply"},
-                {"keys": 2, "key": "*", "does": "dequeue", "job": "reply.*", "held": 2},
+                {"keys": 2, "key": "*", "does": "dequeue", "job": "reply *", "held": 2},
             ],
         },
     }
