@@ -31,6 +31,8 @@ HOLD: Final = 250_000_000
 """ns that a dequeue span waits for its enqueue's event, and a process span for how it ended."""
 _ENDINGS: Final = 10_000
 _QUEUES: Final = 1000
+_LATE: Final = 60 * 10**9
+"""ns that an event may come after others. More than that is a clock that was set back."""
 _EXPECTED: Final = 5000
 """Jobs that are kept in mind because another one will submit them."""
 
@@ -169,6 +171,9 @@ class Book:
         """By connection, time and key."""
         self.gaps = 0
         """How often something was lost of what the relay had to say."""
+        self.latest = 0
+        """The time of the latest event that was heard of, ns."""
+        self._lost_by = 0
         self.crew: Final = Crew()
         self.taken: Final[deque[tuple[int, Job, Delivery]]] = deque()
         """Deliveries that somebody has taken from their holder, and until when he may put them anywhere."""
@@ -247,6 +252,15 @@ class Book:
             relation = policy.relations.get(event.queue) or next(fitting, "")
             known = self._linked[key] = relation == "link" if relation else event.framework in policy.linked
         return known
+
+    def gap(self) -> None:
+        """Something was lost: of the time until now, or a little later."""
+        self.gaps += 1
+        self._lost_by = self.latest + HOLD
+
+    def gaps_before(self, at: int) -> int:
+        """`gaps` for a delivery at ``at``; -1: something may have been lost since, though it is heard of only now."""
+        return -1 if 0 <= self._lost_by - at < _LATE else self.gaps
 
     def forget(self, job: Job) -> None:
         for delivery in job.deliveries:

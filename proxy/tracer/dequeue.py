@@ -96,7 +96,7 @@ def dequeue(book: Book, seen: Seen) -> None:
         begun=event.op is not Op.DEQUEUE or event.number != 0,
         enqueue_id=b"" if carried.context is None else carried.context.span_id,
         stay=waiting,
-        gaps=book.gaps,
+        gaps=book.gaps_before(event.done),
     )
     if seen.fields.handle:
         delivery.handle = (*job.key[:3], seen.fields.handle.encode(errors="replace"))

@@ -70,7 +70,7 @@ class Lifecycle:
     def gap(self, worker: int, count: int) -> None:
         """``count`` records of this worker were lost."""
         self._book.measures.lost_events += count
-        self._book.gaps += 1
+        self._book.gap()
         # What was lost may have been where it went.
         trouble.lost(self._book, None)
         silence.gap(self._book)
@@ -140,6 +140,7 @@ class Lifecycle:
             return
         handler = _HANDLERS.get(event.op)
         if handler is not None:
+            book.latest = max(book.latest, event.done)
             context = unpack(event.context) if event.context else None
             seen = Seen(conn, framework, event, framework.fields(event.value), context=context, carry=event.carry)
             connection = book.connections.get(conn)

@@ -80,6 +80,16 @@ def test_after_a_gap_nothing_is_concluded() -> None:
     assert "job.lost" not in [name for name, _, _ in told(life)]
 
 
+@pytest.mark.parametrize(("at", "status"), [(1, None), (1000, "success")], ids=["with the gap", "long after it"])
+def test_an_acknowledgement_says_nothing_where_what_was_lost_may_have(at: int, status: str | None) -> None:
+    """Also of a delivery that is heard of only after the gap."""
+    life = lifecycle()
+    run(life, enqueue(0))
+    life.gap(0, 1)
+    spans = run(life, dequeue(at), ack(at + 1))
+    assert spans[-1].facts.get(a.STATUS) == status
+
+
 def test_an_acknowledgement_that_comes_too_late() -> None:
     """The other worker has the job already: it is done twice. What the first one said is not taken for its."""
     life = lifecycle()
