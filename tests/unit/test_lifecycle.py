@@ -235,6 +235,16 @@ def test_ends_are_counted(events: list[JobEvent], end: str) -> None:
     assert {how: count for how, count in life.measures.ends[*QUEUE, ""].items() if count} == {end: 1}
 
 
+def test_a_job_of_the_same_id_is_no_retry_where_nothing_says_so() -> None:
+    """Sent once more, with a context of its own: a daily job, say, whose end nobody can see."""
+    life = lifecycle()
+    spans = run(life, enqueue(0), dequeue(1, dest=b""), enqueue(100))
+    assert [span.operation for span in spans] == ["queue.enqueue", "queue.dequeue", "queue.enqueue"]
+    assert [link.relation for link in spans[-1].links] == ["previous"]
+    spans = run(life, dequeue(101, dest=b""), enqueue(102, carry=Carry.FOUND))
+    assert [span.facts[a.STATUS] for span in spans if span.operation == "job.process"] == ["retry"]
+
+
 def test_a_job_that_its_client_never_got_is_counted_as_such() -> None:
     life = lifecycle()
     run(life, dequeue(0, outcome=Outcome.UNDELIVERED))

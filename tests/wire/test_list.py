@@ -243,6 +243,28 @@ def test_moving_the_bytes_back_is_a_reclaim_and_an_enqueue() -> None:
     assert run.blind == {}
 
 
+def test_what_is_moved_back_stays_in_its_trace() -> None:
+    job = f'{{"id":1,"traceparent":"{TP1}"}}'
+    run = play(
+        f"""
+        producer >> LPUSH jobs '{{"id":1}}'
+        redis    >> LPUSH jobs '{job}'
+        redis    << :1
+        worker   >> BRPOPLPUSH jobs work:1 5
+        redis    << '{job}'
+        reaper   >> LMOVE work:1 jobs RIGHT LEFT
+        redis    << '{job}'
+        """,
+        lists(),
+    )
+    assert run.tree() == (
+        "queue.enqueue PRODUCER jobs\n"
+        "  queue.dequeue CLIENT jobs\n"
+        "    job.process CONSUMER jobs retry !reclaimed\n"
+        "  queue.enqueue CLIENT jobs ~reclaimed_from"
+    )
+
+
 def test_a_job_removed_while_it_waits_is_cancelled_and_a_queue_deleted_is_purged() -> None:
     run = play(
         """
