@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
+from proxy.frameworks import paths
+
 _WRAPPERS: Final = frozenset(
     (
         "ActiveJob::QueueAdapters::SidekiqAdapter::JobWrapper",
@@ -13,7 +15,6 @@ _WRAPPERS: Final = frozenset(
         "ActiveJob::QueueAdapters::ResqueAdapter::JobWrapper",
     )
 )
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Wrapped(msgspec.Struct):
@@ -32,7 +33,7 @@ def read(wrapper: str, args: msgspec.Raw) -> Wrapped | None:
         return None
     try:
         wrapped = _wrapped.decode(args)
-    except _UNREADABLE:
+    except paths.UNREADABLE:
         return None
     return wrapped[0] if len(wrapped) == 1 and wrapped[0].job_id else None
 
@@ -41,5 +42,5 @@ def reduce(args: msgspec.Raw | None) -> list[Wrapped]:
     """Arguments without their content: what `read` reads of them."""
     try:
         return _wrapped.decode(b"[]" if args is None else args)[:1]
-    except _UNREADABLE:
+    except paths.UNREADABLE:
         return []

@@ -64,7 +64,6 @@ _ROLES: Final = {
 }
 _ERROR: Final = re.compile(r"(?:[A-Z][A-Za-z]{0,60})?(?:Error|Exception)\b")
 _FOREIGN: Final = NoSlot(State.REFUSED, "foreign")
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Options(msgspec.Struct):
@@ -257,7 +256,7 @@ class BeeQueue:
         """What a worker tells of a job's end. Where the job is kept, that has been seen already."""
         try:
             said = _said.decode(args[2])
-        except _UNREADABLE:
+        except paths.UNREADABLE:
             return None
         verdict = {"succeeded": Verdict.SUCCESS, "failed": Verdict.FAILURE}.get(said.event)
         if verdict is None:
@@ -309,9 +308,4 @@ def _json(value: bytes) -> bytes:
 
 
 def _read(json: bytes) -> _Job | None:
-    if json[:1] != b"{":
-        return None
-    try:
-        return _job.decode(json)
-    except _UNREADABLE:
-        return None
+    return paths.read(_job, json)

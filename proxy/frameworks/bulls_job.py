@@ -16,7 +16,6 @@ from proxy.frameworks.scripts import Script
 from proxy.frameworks.wire import name
 
 _ERROR: Final = re.compile(r"(?:[A-Z][A-Za-z]{0,60})?(?:Error|Exception)\b")
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _T = TypeVar("_T")
 
 
@@ -166,5 +165,5 @@ def number(text: bytes) -> int:
 def _decoded(decoder: msgspec.msgpack.Decoder[_T] | msgspec.json.Decoder[_T], packed: bytes) -> _T | None:
     try:
         return decoder.decode(packed)
-    except _UNREADABLE:
+    except paths.UNREADABLE:
         return None

@@ -113,7 +113,6 @@ _events: Final = msgspec.json.Decoder(_Event | list[_Event])
 _result: Final = msgspec.json.Decoder(_Result)
 _raised: Final = msgspec.json.Decoder(_Raised)
 _parts: Final = msgspec.json.Decoder(_Parts)
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _KEPT: Final = {
     "headers": (*_Headers.__struct_fields__, "traceparent", "tracestate"),
     "properties": ("delivery_tag", "correlation_id", "priority"),
@@ -180,7 +179,7 @@ class Celery:
     def summary(self, value: bytes) -> bytes:
         try:
             message = _parts.decode(value)
-        except _UNREADABLE:
+        except paths.UNREADABLE:
             return b""
         parts = {"headers": message.headers, "properties": message.properties}
         kept = {
@@ -283,21 +282,21 @@ def _status(value: bytes) -> tuple[str, str]:
     """A result's status and exception type. Of one that is not JSON (pickle, msgpack, YAML) the status alone."""
     try:
         result = _result.decode(value)
-    except _UNREADABLE:
+    except paths.UNREADABLE:
         found = _STATUS.search(value, 0, _STATUS_WITHIN)
         return (found[1].decode(), "") if found else ("", "")
     if result.status != "FAILURE":
         return result.status, ""
     try:
         return result.status, _raised.decode(result.result).exc_type
-    except _UNREADABLE:
+    except paths.UNREADABLE:
         return result.status, ""
 
 
 def _said(publication: bytes) -> list[_Event]:
     try:
         said = _events.decode(binascii.a2b_base64(_publication.decode(publication).body))
-    except (*_UNREADABLE, ValueError):
+    except (*paths.UNREADABLE, ValueError):
         return []
     return said[:_EVENTS_LIMIT] if isinstance(said, list) else [said]
 
@@ -311,9 +310,4 @@ def _redelivered(value: bytes) -> bool:
 
 
 def _read(value: bytes) -> _Message | None:
-    if value[:1] != b"{":
-        return None
-    try:
-        return _message.decode(value)
-    except _UNREADABLE:
-        return None
+    return paths.read(_message, value)

@@ -96,7 +96,6 @@ class _Parts(msgspec.Struct):
 _message: Final = msgspec.json.Decoder(_Message)
 _parts: Final = msgspec.json.Decoder(_Parts)
 _next: Final = msgspec.json.Decoder(_Next | None)
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _KEPT: Final = (*_Options.__struct_fields__, "traceparent", "tracestate")
 
 
@@ -151,7 +150,7 @@ class Dramatiq:
             if "pipe_target" in options:
                 # It holds the arguments of the jobs that follow.
                 options["pipe_target"] = msgspec.Raw(msgspec.json.encode(_next.decode(options["pipe_target"])))
-        except _UNREADABLE:
+        except paths.UNREADABLE:
             return b""
         summary = msgspec.json.encode(msgspec.structs.replace(message, options=options))
         return summary if len(summary) <= VALUE_LIMIT else b""
@@ -239,9 +238,4 @@ def _acks(args: list[bytes]) -> bytes:
 
 
 def _read(value: bytes) -> _Message | None:
-    if value[:1] != b"{":
-        return None
-    try:
-        return _message.decode(value)
-    except _UNREADABLE:
-        return None
+    return paths.read(_message, value)

@@ -225,10 +225,5 @@ def _are_of_one_job(given: Sequence[bytes]) -> bool:
 
 
 def _read(value: bytes) -> _Job | None:
-    if value[:1] != b"{":
-        return None
-    try:
-        job = _job.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    return job if job.name and job.id and 0 <= job.fails < 1 << 31 else None
+    job = paths.read(_job, value)
+    return job if job is not None and job.name and job.id and 0 <= job.fails < 1 << 31 else None

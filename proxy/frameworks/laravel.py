@@ -75,7 +75,6 @@ _SECONDS: Final = 11
 _MOVED: Final = 10_000
 """Jobs of one reply that are looked at."""
 _FOREIGN: Final = NoSlot(State.REFUSED, "foreign")
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Data(msgspec.Struct, rename="camel"):
@@ -166,7 +165,7 @@ class Laravel:
             payload = _members.decode(value)
             kept: dict[str, Any] = {name: payload[name] for name in _KEPT if name in payload}
             kept["data"] = {"batchId": _batch(payload["data"])}
-        except (*_UNREADABLE, KeyError):
+        except (*paths.UNREADABLE, KeyError):
             return b""
         summary = msgspec.json.encode(kept)
         return summary if len(summary) <= VALUE_LIMIT else b""
@@ -316,15 +315,10 @@ def _number(found: object) -> object:
 def _batch(data: msgspec.Raw) -> str:
     try:
         return paths.text(_data.decode(data).batch_id)
-    except _UNREADABLE:
+    except paths.UNREADABLE:
         return ""
 
 
 def _read(value: bytes) -> _Payload | None:
-    if value[:1] != b"{":
-        return None
-    try:
-        payload = _payload.decode(value)
-    except _UNREADABLE:
-        return None
-    return payload if payload.id else None
+    payload = paths.read(_payload, value)
+    return payload if payload is not None and payload.id else None

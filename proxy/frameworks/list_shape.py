@@ -130,13 +130,14 @@ def _push(shape: ListShape, name: bytes, args: list[bytes]) -> Intent | None:
     key, role = args[1], shape.role(args[1])
     if role is Role.QUEUE:
         jobs = [Job(2, args[2])] if len(args) == 3 else [Job(index, args[index]) for index in range(2, len(args))]
-        return Intent(shape, args, _enqueued, key, jobs, unseen=Op.ENQUEUE)
+        return Intent(shape, args, enqueued, key, jobs, unseen=Op.ENQUEUE)
     if role is Role.COMPLETED or role is Role.DEAD_LETTER:
         return Intent(shape, args, _settled if role is Role.COMPLETED else _buried, key)
     return None
 
 
-def _enqueued(intent: Intent, reply: Reply) -> list[Operation]:
+def enqueued(intent: Intent, reply: Reply) -> list[Operation]:
+    """Each job of a push is in the list that is its first key."""
     length, args, key = integer(reply), intent.args, intent.args[1]
     if length <= 0:
         # LPUSHX to a list that does not exist: nothing was pushed.

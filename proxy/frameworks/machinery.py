@@ -35,6 +35,7 @@ from proxy.context.slot import NoSlot, Slot, State
 from proxy.events import VALUE_LIMIT, Op, Verdict
 from proxy.frameworks import paths
 from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Mismatch, Operation, Role
+from proxy.frameworks.list_shape import enqueued
 from proxy.frameworks.wire import integer, name
 from proxy.resp.reply import Reply
 
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 _MADE: Final = re.compile(rb"task_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _FOREIGN: Final = NoSlot(State.REFUSED, "foreign")
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ENDS: Final = {"SUCCESS": Verdict.SUCCESS, "FAILURE": Verdict.FAILURE}
 
 
@@ -130,7 +130,7 @@ class Machinery:
         said.Args = msgspec.Raw(b"null")
         try:
             headers = _headers.decode(said.Headers)
-        except _UNREADABLE:
+        except paths.UNREADABLE:
             headers = {}
         kept = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
         said.Headers = msgspec.Raw(msgspec.json.encode(kept))
@@ -159,13 +159,7 @@ class Machinery:
         if not all(said is not None and said.RoutingKey.encode() == key for said in signatures):
             return None
         jobs = [Job(at, args[at]) for at in range(2, len(args))]
-        return Intent(self, args, self._pushed, key, jobs, unseen=Op.ENQUEUE)
-
-    def _pushed(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
-        length, key = integer(reply), intent.args[1]
-        for number, job in enumerate(intent.jobs):
-            value = intent.args[job.index]
-            yield Operation(Op.ENQUEUE, key, self.queue(key), value=value, number=length, job=number)
+        return Intent(self, args, enqueued, key, jobs, unseen=Op.ENQUEUE)
 
     def _popped(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
         if reply is None:
@@ -198,7 +192,7 @@ class Machinery:
         """What a worker tells of a task."""
         try:
             told = _state.decode(args[2])
-        except _UNREADABLE:
+        except paths.UNREADABLE:
             return None
         ref = args[1]
         if told.TaskUUID.encode() != ref:
@@ -215,10 +209,5 @@ class Machinery:
 
 
 def _read(value: bytes) -> _Signature | None:
-    if value[:1] != b"{":
-        return None
-    try:
-        said = _signature.decode(value)
-    except _UNREADABLE:
-        return None
-    return said if said.UUID and said.Name and said.RoutingKey else None
+    said = paths.read(_signature, value)
+    return said if said is not None and said.UUID and said.Name and said.RoutingKey else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -15,13 +15,29 @@ _raw_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TEXT_LIMIT: Final = 1024
 
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for a value that it cannot decode."""
+
+_Read = TypeVar("_Read")
+
+
+def read(decoder: msgspec.json.Decoder[_Read], value: bytes) -> _Read | None:
+    """What ``decoder`` makes of a job; None for anything but a JSON object of its kind. The first byte decides."""
+    if value[:1] != b"{":
+        return None
+    try:
+        return decoder.decode(value)
+    except UNREADABLE:
+        return None
+
+
 def members(value: bytes) -> Mapping[str, object]:
     """The job as a mapping; empty for anything but a JSON object."""
     if value[:1] not in (b"{", b" ", b"\n", b"\t", b"\r"):
         return {}
     try:
         decoded = _decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except UNREADABLE:
         return {}
     return decoded if isinstance(decoded, dict) else {}
 
@@ -114,7 +130,7 @@ def reduce(value: bytes, names: Iterable[str]) -> bytes:
     """A JSON object with only the top-level members ``names`` of ``value``, if that fits an event; else nothing."""
     try:
         job = _raw_members.decode(value)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except UNREADABLE:
         return b""
     return fitting({name: job[name] for name in names if name in job})
 

@@ -41,6 +41,7 @@ from proxy.context.slot import NoSlot, Slot, State
 from proxy.events import Op, Verdict
 from proxy.frameworks import active_job, paths
 from proxy.frameworks.base import End, Fields, Identity, Intent, Job, Operation, Role
+from proxy.frameworks.list_shape import enqueued
 from proxy.frameworks.wire import integer, name
 from proxy.resp.reply import Reply
 
@@ -58,7 +59,6 @@ _ROLES: Final = {"queue": Role.QUEUE, "worker": Role.HEARTBEAT, "failed": Role.D
 _REMEMBERED: Final = 1024
 _FOREIGN: Final = NoSlot(State.REFUSED, "foreign")
 _T = TypeVar("_T")
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Job(msgspec.Struct, forbid_unknown_fields=True):
@@ -171,13 +171,7 @@ class Resque:
         if len(args) < 3 or not all(_read(value) is not None for value in args[2:]):
             return None
         jobs = [Job(index, args[index]) for index in range(2, len(args))]
-        return Intent(self, args, self._pushed, args[1], jobs, unseen=Op.ENQUEUE)
-
-    def _pushed(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
-        length, key = integer(reply), intent.args[1]
-        for number, job in enumerate(intent.jobs):
-            value = intent.args[job.index]
-            yield Operation(Op.ENQUEUE, key, self.queue(key), value=value, number=length, job=number)
+        return Intent(self, args, enqueued, args[1], jobs, unseen=Op.ENQUEUE)
 
     def _popped(self, intent: Intent, reply: Reply) -> Iterator[Operation]:
         if isinstance(reply, bytes) and _read(reply) is not None:
@@ -245,15 +239,10 @@ class Resque:
 def _decoded(decoder: msgspec.json.Decoder[_T], value: bytes) -> _T | None:
     try:
         return decoder.decode(value)
-    except _UNREADABLE:
+    except paths.UNREADABLE:
         return None
 
 
 def _read(value: bytes) -> _Job | None:
-    if value[:1] != b"{":
-        return None
-    try:
-        job = _job.decode(value)
-    except _UNREADABLE:
-        return None
-    return job if paths.is_array(job.args) else None
+    job = paths.read(_job, value)
+    return job if job is not None and paths.is_array(job.args) else None

@@ -11,7 +11,6 @@ from proxy.frameworks.base import Fields, Identity
 
 _RETRIES: Final = 25
 """Where a job does not say: Sidekiq's default."""
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _KEPT: Final = (
     "class", "wrapped", "jid", "queue", "retry", "dead", "created_at", "enqueued_at", "retry_count", "error_class",
     "bid", "interrupted_count", "traceparent", "tracestate",
@@ -48,13 +47,8 @@ _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read(value: bytes) -> Job | None:
-    if value[:1] != b"{":
-        return None
-    try:
-        job = _job.decode(value)
-    except _UNREADABLE:
-        return None
-    return job if job.jid and paths.is_array(job.args) else None
+    job = paths.read(_job, value)
+    return job if job is not None and job.jid and paths.is_array(job.args) else None
 
 
 def queue(value: bytes) -> str:
@@ -73,7 +67,7 @@ def in_hand(work: bytes) -> bytes | None:
     """The job in what a heartbeat says of a thread."""
     try:
         payload = _work.decode(work).payload.encode()
-    except (*_UNREADABLE, UnicodeEncodeError):
+    except (*paths.UNREADABLE, UnicodeEncodeError):
         return None
     return payload if read(payload) is not None else None
 
@@ -112,7 +106,7 @@ def summary(value: bytes) -> bytes:
     """Without its arguments, but for what they say of a job of ActiveJob's."""
     try:
         job = _members.decode(value)
-    except _UNREADABLE:
+    except paths.UNREADABLE:
         return b""
     args = active_job.reduce(job.get("args"))
     return paths.fitting({**{name: job[name] for name in _KEPT if name in job}, "args": args})

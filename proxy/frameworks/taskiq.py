@@ -95,7 +95,6 @@ class _Parts(msgspec.Struct):
 
 _message: Final = msgspec.json.Decoder(_Message)
 _parts: Final = msgspec.json.Decoder(_Parts)
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _KEPT: Final = (*_Labels.__struct_encode_fields__, "traceparent", "tracestate")
 
 
@@ -156,7 +155,7 @@ class Taskiq:
         handle, text = _open(value)
         try:
             message = _parts.decode(text)
-        except _UNREADABLE:
+        except paths.UNREADABLE:
             return b""
         labels = {name: message.labels[name] for name in _KEPT if name in message.labels}
         kept = msgspec.json.encode(_Parts(message.task_id, message.task_name, labels))
@@ -293,9 +292,4 @@ def _open(value: bytes) -> tuple[bytes, bytes]:
 
 
 def _read(text: bytes) -> _Message | None:
-    if text[:1] != b"{":
-        return None
-    try:
-        return _message.decode(text)
-    except _UNREADABLE:
-        return None
+    return paths.read(_message, text)

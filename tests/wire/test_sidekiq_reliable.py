@@ -8,7 +8,7 @@ from proxy.events import Op
 from proxy.tracer import attributes as a
 from tests.frameworks import sidekiq
 from tests.playbook import play
-from tests.wire.lines import bulk, command, raw
+from tests.wire.lines import TRIED, bulk, command, raw
 from tests.wire.sidekiq_lines import LOST, ONE, WORKER, ask, failed, given, job, processes, push, sent, waited
 
 FETCHES = {
@@ -20,12 +20,6 @@ FETCHES = {
         f"ns:working:queue:mails:{WORKER}",
     ),
 }
-TRIED = """queue.enqueue PRODUCER mails
-  queue.dequeue CLIENT mails
-    job.process CONSUMER mails {}
-  queue.enqueue CLIENT mails ~{}
-  queue.dequeue CLIENT mails
-    job.process CONSUMER mails success ~{}"""
 
 
 def fetch(how: str = "LMOVE", value: str = "") -> str:
